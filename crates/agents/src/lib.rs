@@ -1,0 +1,1 @@
+//! The Managed Agents protocol: types, client, webhook signatures.

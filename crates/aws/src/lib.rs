@@ -1,0 +1,1 @@
+//! The AWS surface: authentication, authorisation, one module per service.

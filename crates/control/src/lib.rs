@@ -1,0 +1,1 @@
+//! What exists and what should: images, VMs, their state machine, timers, store.

@@ -1,0 +1,15 @@
+//! A VM: make a template of it, clone, adopt, call its hooks, run commands in it, stop.
+//!
+//! [`Engine`] is the whole of what the rest of Warren knows of VMs. Nothing above it knows a pid,
+//! a namespace or a socket path; nothing below it knows AWS, images or sessions.
+
+mod api;
+
+pub use api::{
+    BadName, Engine, EngineError, EngineEvent, EngineReport, ExecInput, ExecOutput, ExecSession,
+    GuestSockets, LaunchSpec, Launched, Listing, TemplateId, TemplateInfo, TemplateSpec,
+    TemplateStage, VmId, VmUsage,
+};
+pub use wire::{
+    App, AppExit, Attach, ExecRequest, ExitStatus, HookOutcome, HookRequest, TerminalSize,
+};

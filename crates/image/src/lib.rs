@@ -1,0 +1,1 @@
+//! Artifact directory or zip -> Dockerfile build -> disk -> template.

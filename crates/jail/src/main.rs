@@ -1,0 +1,2 @@
+//! Puts one VMM process into its jail and executes it.
+fn main() {}

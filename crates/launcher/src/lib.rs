@@ -1,0 +1,1 @@
+//! Webhook in, RunMicrovm out.

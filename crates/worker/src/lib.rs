@@ -1,0 +1,1 @@
+//! In the VM: claims a session, runs its tools.

@@ -1,0 +1,2 @@
+//! In the VM: claims a session, runs its tools.
+fn main() {}

@@ -1,2 +1,2 @@
-//! The binary: commands, configuration, wiring.
+//! The binary `warren`; all of it is in the library beside.
 fn main() {}

@@ -1,0 +1,135 @@
+//! docs/configuration.md, written from the structure itself: a test keeps the two the same.
+
+use super::written::defaults;
+use std::fmt::Write;
+
+/// What each key means: section, key, sentence.
+const MEANINGS: &[(&str, &str, &str)] = &[
+    (
+        "api",
+        "listen",
+        "Address of the AWS API, of webhooks (`/webhooks/managed-agents`) and of `/healthz`.",
+    ),
+    ("api", "region", "Region that clients see and sign for."),
+    ("api", "account", "Account number in ARNs; 12 digits."),
+    ("platform", "listen", "Address of the emulator, `warren platform`."),
+    (
+        "platform",
+        "base_url",
+        "Where sessions' work is fetched: the emulator, or the Managed Agents platform itself.",
+    ),
+    (
+        "launcher",
+        "environment_id",
+        "The self-hosted environment whose sessions are launched here. Empty: none are.",
+    ),
+    ("launcher", "image", "Image that a session's VM is made from."),
+    ("launcher", "max_duration_s", "A session's VM is ended after so many seconds; 1 to 28800."),
+    (
+        "engine",
+        "require",
+        "`kvm` refuses to start where KVM does not work; `any` falls back to TCG, which is slower and which QEMU's authors do not support as a security boundary.",
+    ),
+    (
+        "engine",
+        "accelerator",
+        "`auto` measures whether KVM works and takes TCG where it does not; `kvm` and `tcg` choose.",
+    ),
+    ("engine", "standby", "Clones of each image kept ready, paused, before they are asked for."),
+    (
+        "engine",
+        "share_dir",
+        "The guest kernel and the base image, as `scripts/setup` lays them down. Empty: `/var/lib/warren/share`.",
+    ),
+    (
+        "engine",
+        "libexec_dir",
+        "The helper programs `warren-jail`, `warren-guest`, `warren-worker`. Empty: `../libexec/warren` beside the binary, or the binary's own directory.",
+    ),
+    (
+        "network",
+        "internet",
+        "Whether VMs reach the internet. `off`: only Warren's own services. The host, its private networks and other VMs are never reachable.",
+    ),
+    ("iam", "files", "JSON files with roles and policies beside the built-in ones."),
+    ("log", "json", "`on`: the service logs JSON lines to standard error."),
+];
+
+const HEAD: &str = "\
+# Configuration
+
+`warren.toml` lies in the data directory (`--data-dir`, `WARREN_DATA_DIR`, default `/var/lib/warren`);
+`--config FILE` or `WARREN_CONFIG` names another. Every key may be left out. A key that does not
+exist is an error, named with file and line.
+
+Strongest first: an option of the command line, the environment variable, the file, the default.
+The variable of a key is `WARREN_SECTION_KEY`; lists are cut at commas there. Besides these,
+`RUST_LOG` chooses what the service logs, `NO_COLOR` turns colours off, and `AWS_ACCESS_KEY_ID`,
+`AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN` make the client commands act as somebody else than
+the operator.
+
+This page is generated (`WARREN_WRITE_DOCS=1 cargo test -p warren`).
+";
+
+/// docs/configuration.md as it must be.
+pub(crate) fn configuration_page() -> String {
+    let mut page = HEAD.to_owned();
+    for (section, keys) in defaults() {
+        let _ = write!(
+            page,
+            "\n## [{section}]\n\n| key | default | meaning | variable |\n| --- | --- | --- | --- |\n"
+        );
+        for (key, default) in keys.as_table().into_iter().flatten() {
+            let meaning = MEANINGS
+                .iter()
+                .find(|(s, k, _)| *s == section && k == key)
+                .map_or("", |(_, _, meaning)| meaning);
+            let variable = format!("WARREN_{}_{}", section.to_uppercase(), key.to_uppercase());
+            let _ = writeln!(page, "| `{key}` | `{default}` | {meaning} | `{variable}` |");
+        }
+    }
+    let _ = write!(
+        page,
+        "\n## All defaults\n\n```toml\n{}```\n",
+        toml::to_string(&defaults()).unwrap_or_default()
+    );
+    page
+}
+
+/// Compares a page in docs/ with what it must be, or writes it where `WARREN_WRITE_DOCS` is set.
+#[cfg(test)]
+pub(crate) fn assert_page(name: &str, expected: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
+    if std::env::var_os("WARREN_WRITE_DOCS").is_some() {
+        std::fs::write(&path, expected).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == expected,
+        "docs/{name} is out of date: WARREN_WRITE_DOCS=1 cargo test -p warren"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_a_meaning_and_every_meaning_a_key() {
+        let keys: Vec<(String, String)> = defaults()
+            .iter()
+            .flat_map(|(s, keys)| {
+                keys.as_table().unwrap().keys().map(|k| (s.clone(), k.clone())).collect::<Vec<_>>()
+            })
+            .collect();
+        for (section, key) in &keys {
+            assert!(MEANINGS.iter().any(|(s, k, _)| s == section && k == key), "{section}.{key}");
+        }
+        assert_eq!(keys.len(), MEANINGS.len());
+    }
+
+    #[test]
+    fn the_page_in_docs_is_this_one() {
+        assert_page("configuration.md", &configuration_page());
+    }
+}

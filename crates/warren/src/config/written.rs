@@ -1,0 +1,146 @@
+//! `warren.toml` as the operator writes it: every section and key with its default.
+//!
+//! An empty text stands for "not set", so that each key has a default that can be shown.
+
+use serde::{Deserialize, Serialize};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Written {
+    pub(crate) api: Api,
+    pub(crate) platform: Platform,
+    pub(crate) launcher: Launcher,
+    pub(crate) engine: Engine,
+    pub(crate) network: Network,
+    pub(crate) iam: Iam,
+    pub(crate) log: Log,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Api {
+    pub(crate) listen: SocketAddr,
+    pub(crate) region: String,
+    pub(crate) account: String,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7420)),
+            region: "us-east-1".into(),
+            account: "000000000000".into(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Platform {
+    pub(crate) listen: SocketAddr,
+    pub(crate) base_url: String,
+}
+
+impl Default for Platform {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7430)),
+            base_url: "http://127.0.0.1:7430".into(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Launcher {
+    pub(crate) environment_id: String,
+    pub(crate) image: String,
+    pub(crate) max_duration_s: u32,
+}
+
+impl Default for Launcher {
+    fn default() -> Self {
+        Self {
+            environment_id: String::new(),
+            image: "claude-worker".into(),
+            max_duration_s: 28_800,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Engine {
+    pub(crate) require: Require,
+    pub(crate) accelerator: Accelerator,
+    pub(crate) standby: u8,
+    pub(crate) share_dir: PathBuf,
+    pub(crate) libexec_dir: PathBuf,
+}
+
+/// What the service insists on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Require {
+    #[default]
+    Any,
+    Kvm,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Accelerator {
+    /// KVM where it was measured to work, else TCG.
+    #[default]
+    Auto,
+    Kvm,
+    Tcg,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Network {
+    pub(crate) internet: Switch,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { internet: Switch::On }
+    }
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Iam {
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Log {
+    pub(crate) json: Switch,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Switch {
+    On,
+    #[default]
+    Off,
+}
+
+impl Switch {
+    pub(crate) fn is_on(self) -> bool {
+        self == Self::On
+    }
+}
+
+/// Every section and key with its default.
+pub(super) fn defaults() -> toml::Table {
+    // The default is built here and holds texts, numbers and lists only: it always serialises.
+    toml::Table::try_from(Written::default()).unwrap_or_default()
+}

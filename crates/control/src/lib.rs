@@ -1,1 +1,53 @@
 //! What exists and what should: images, VMs, their state machine, timers, store.
+//!
+//! [`Control`] is the front door. It knows images, roles and AWS's words for states; it knows no
+//! HTTP above it and no pid, path or namespace of a VM below it: VMs are reached through
+//! [`engine::Engine`], their back door through [`BackDoor`], disks come from an [`ImageBuilder`].
+
+#![forbid(unsafe_code)]
+
+mod back_door;
+mod clock;
+mod config;
+mod control;
+mod credentials;
+mod error;
+mod ids;
+mod image;
+mod images;
+mod logs;
+mod microvm;
+mod secrets;
+
+pub use back_door::{BackDoor, BackDoorError, VmAttachment};
+pub use clock::{Clock, SystemClock, Timestamp};
+pub use config::{ControlConfig, IdleCounts};
+pub use control::{Control, Outside};
+pub use credentials::{
+    Credentials, IssueRequest, OperatorKey, SecretAccessKey, Session, TempCredentials,
+};
+pub use error::ControlError;
+pub use ids::{
+    BadId, BuildId, ClientToken, ImageArn, ImageName, ImageVersion, LogGroup, LogStream, MicrovmId,
+    RoleArn, SecretName,
+};
+pub use image::{
+    Artifact, Build, BuildFailure, BuildProgress, BuildRequest, BuildState, BuiltRootfs,
+    CreateImage, Hook, Hooks, IMAGE_MEMORY_MIB, IMAGE_MEMORY_MIB_DEFAULT, Image, ImageBuilder,
+    ImageSpec, ImageState, ManagedImage, OsCapabilities, SnapshotSizes, StartedBuild, UpdateImage,
+    Version, VersionState, VersionStatus,
+};
+pub use images::Images;
+pub use logs::{
+    Direction, EventWindow, FilterEvents, GetEvents, LogBatch, LogEvent, LogGroupInfo, LogRecord,
+    LogStreamInfo, Logs, StreamChoice, StreamOrder, StreamQuery, TimeSpan,
+};
+pub use microvm::{
+    AutoResume, IdlePolicy, LogTarget, Logging, MAXIMUM_DURATION, Mark, Microvm, MicrovmEvent,
+    MicrovmFilter, MicrovmState, Page, PageRequest, RUN_HOOK_PAYLOAD_BYTES_MAX, RunMicrovm,
+    TimelineEntry,
+};
+pub use secrets::{
+    CreateSecret, OpenedSecret, PutSecret, SECRET_BYTES_MAX, STAGE_CURRENT, STAGE_PENDING,
+    STAGE_PREVIOUS, Secret, SecretDeletion, SecretSelector, SecretValue, SecretVersion, Secrets,
+};

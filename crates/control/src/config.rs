@@ -1,0 +1,60 @@
+//! What the control plane needs to know, with every default spelled out.
+
+use std::{path::PathBuf, time::Duration};
+
+/// Settings of a `Control`.
+#[derive(Clone, Debug)]
+pub struct ControlConfig {
+    /// Made where it is missing, mode 0700. Holds the stores, the key file and the operator's key.
+    pub data_dir: PathBuf,
+    pub region: String,
+    /// 12 digits.
+    pub account: String,
+    /// Domain of the endpoints: `<uuid>.<endpoint_domain>`.
+    pub endpoint_domain: String,
+    /// What keeps a VM from being idle.
+    pub idle_counts: IdleCounts,
+    /// Launches under way at once.
+    pub launches_max: usize,
+    /// Memory of all VMs that are not terminated together, in MiB; none: no limit.
+    pub memory_quota_mib: Option<u64>,
+    /// How often what is is compared with what should be.
+    pub reconcile_every: Duration,
+    /// How long terminated MicroVMs stay listed.
+    pub terminated_retention: Duration,
+    /// Environment of every app, besides what names the image. Wins over the image's own.
+    pub platform_environment: Vec<(String, String)>,
+}
+
+/// What counts as activity of a VM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum IdleCounts {
+    /// Anything that its network carries: a worker that holds a work item sends a heartbeat.
+    #[default]
+    Work,
+    /// AWS's rule: endpoint traffic alone.
+    Ingress,
+}
+
+impl ControlConfig {
+    /// The documented defaults, with the data in `data_dir`.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        let region = "us-east-1";
+        Self {
+            data_dir: data_dir.into(),
+            region: region.to_owned(),
+            account: "000000000000".to_owned(),
+            endpoint_domain: format!("lambda-microvm.{region}.on.aws"),
+            idle_counts: IdleCounts::Work,
+            launches_max: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            memory_quota_mib: None,
+            reconcile_every: Duration::from_secs(60),
+            terminated_retention: Duration::from_secs(7 * 24 * 3600),
+            platform_environment: vec![
+                ("AWS_ENDPOINT_URL".to_owned(), "http://10.0.0.1:7420".to_owned()),
+                ("AWS_REGION".to_owned(), region.to_owned()),
+                ("AWS_DEFAULT_REGION".to_owned(), region.to_owned()),
+            ],
+        }
+    }
+}

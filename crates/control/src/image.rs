@@ -1,0 +1,322 @@
+//! Images, their versions and builds as callers see them, and what control wants of the room that
+//! turns an artifact into a disk.
+
+use crate::{BuildId, ClientToken, ImageArn, ImageName, ImageVersion, Logging, RoleArn, Timestamp};
+use async_trait::async_trait;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use tokio::sync::mpsc;
+
+/// Implements `as_str` and `ALL` of an enum whose variants have a name on the wire.
+macro_rules! wire_names {
+    ($type:ident { $($variant:ident => $name:literal),+ $(,)? }) => {
+        impl $type {
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// As AWS writes it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+        }
+    };
+}
+
+/// State of an image (spec 1.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ImageState {
+    Creating,
+    Created,
+    CreateFailed,
+    Updating,
+    Updated,
+    UpdateFailed,
+    Deleting,
+    DeleteFailed,
+    Deleted,
+}
+
+wire_names!(ImageState {
+    Creating => "CREATING",
+    Created => "CREATED",
+    CreateFailed => "CREATE_FAILED",
+    Updating => "UPDATING",
+    Updated => "UPDATED",
+    UpdateFailed => "UPDATE_FAILED",
+    Deleting => "DELETING",
+    DeleteFailed => "DELETE_FAILED",
+    Deleted => "DELETED",
+});
+
+/// State of a version (spec 1.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VersionState {
+    Pending,
+    InProgress,
+    Successful,
+    Failed,
+    Deleting,
+    Deleted,
+    DeleteFailed,
+}
+
+wire_names!(VersionState {
+    Pending => "PENDING",
+    InProgress => "IN_PROGRESS",
+    Successful => "SUCCESSFUL",
+    Failed => "FAILED",
+    Deleting => "DELETING",
+    Deleted => "DELETED",
+    DeleteFailed => "DELETE_FAILED",
+});
+
+/// Whether new VMs may be run from a version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VersionStatus {
+    Active,
+    Inactive,
+}
+
+wire_names!(VersionStatus { Active => "ACTIVE", Inactive => "INACTIVE" });
+
+/// State of a build (spec 1.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BuildState {
+    Pending,
+    InProgress,
+    Successful,
+    Failed,
+}
+
+wire_names!(BuildState {
+    Pending => "PENDING",
+    InProgress => "IN_PROGRESS",
+    Successful => "SUCCESSFUL",
+    Failed => "FAILED",
+});
+
+/// A lifecycle hook (spec 4). Its path is `/aws/lambda-microvms/runtime/v1/<name>`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Hook {
+    Ready,
+    Validate,
+    Run,
+    Resume,
+    Suspend,
+    Terminate,
+}
+
+impl Hook {
+    pub const ALL: [Self; 6] =
+        [Self::Ready, Self::Validate, Self::Run, Self::Resume, Self::Suspend, Self::Terminate];
+
+    /// Last part of its path.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Validate => "validate",
+            Self::Run => "run",
+            Self::Resume => "resume",
+            Self::Suspend => "suspend",
+            Self::Terminate => "terminate",
+        }
+    }
+
+    /// Where the image enables the hook and gives no timeout (spec 4).
+    pub const fn default_timeout(self) -> Duration {
+        match self {
+            Self::Ready | Self::Validate => Duration::from_secs(30),
+            Self::Run | Self::Resume | Self::Suspend | Self::Terminate => Duration::from_secs(1),
+        }
+    }
+}
+
+/// Which hooks an app answers, and where.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Hooks {
+    /// On the guest's loopback. Required with any hook.
+    pub port: Option<u16>,
+    /// The enabled ones with the longest time that each may take.
+    pub timeouts: BTreeMap<Hook, Duration>,
+}
+
+/// Where an image's content comes from on this host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Artifact {
+    /// Holds a Dockerfile and what it copies.
+    Directory(PathBuf),
+    /// The same, zipped.
+    Zip(PathBuf),
+}
+
+/// Sizes that an image may have, in MiB: AWS's list (spec 5), then Warren's own.
+pub const IMAGE_MEMORY_MIB: [u32; 7] = [512, 1024, 2048, 4096, 8192, 16_384, 32_768];
+
+/// Where an image says nothing of its memory, in MiB.
+pub const IMAGE_MEMORY_MIB_DEFAULT: u32 = 2048;
+
+/// Full configuration of a version: what Create and Update give.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ImageSpec {
+    pub artifact: Artifact,
+    /// As the caller named it, and as Get answers it (`s3://…` or a path).
+    pub artifact_uri: String,
+    pub base_image_arn: String,
+    /// None: the newest.
+    pub base_image_version: Option<String>,
+    pub build_role: RoleArn,
+    pub description: Option<String>,
+    /// One of [`IMAGE_MEMORY_MIB`].
+    pub memory_mib: u32,
+    pub hooks: Hooks,
+    pub environment: Vec<(String, String)>,
+    /// ARNs; empty: `INTERNET_EGRESS`.
+    pub egress_connectors: Vec<String>,
+    pub logging: Logging,
+    pub os_capabilities: OsCapabilities,
+}
+
+/// Capabilities of root in a VM (`additionalOsCapabilities`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OsCapabilities {
+    #[default]
+    Default,
+    All,
+}
+
+/// A request for a new image and its first version.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CreateImage {
+    pub name: ImageName,
+    pub spec: ImageSpec,
+    pub tags: BTreeMap<String, String>,
+    pub client_token: Option<ClientToken>,
+}
+
+/// A request for a new version of an image.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UpdateImage {
+    pub name: ImageName,
+    pub spec: ImageSpec,
+    pub client_token: Option<ClientToken>,
+}
+
+/// An image as Get answers it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Image {
+    pub arn: ImageArn,
+    pub state: ImageState,
+    pub latest_active_version: Option<ImageVersion>,
+    pub latest_failed_version: Option<ImageVersion>,
+    pub tags: BTreeMap<String, String>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// A version as Get answers it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Version {
+    pub image: ImageArn,
+    pub version: ImageVersion,
+    pub state: VersionState,
+    pub status: VersionStatus,
+    pub state_reason: Option<String>,
+    pub spec: ImageSpec,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// A build as Get answers it. Warren makes one a version.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Build {
+    pub image: ImageArn,
+    pub version: ImageVersion,
+    pub id: BuildId,
+    pub state: BuildState,
+    /// Reason code, then a sentence: `CONTAINER_BUILD_FAILED: The container image build failed.`
+    pub state_reason: Option<String>,
+    pub snapshot: Option<SnapshotSizes>,
+    /// From the start of the VMM to the first answer of `ready`, when the template was made.
+    pub cold_boot_ms: Option<u64>,
+    pub created_at: Timestamp,
+}
+
+/// Sizes of a version's snapshot in bytes (`snapshotBuild`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SnapshotSizes {
+    pub memory_bytes: u64,
+    pub code_bytes: u64,
+    pub disk_bytes: u64,
+}
+
+/// A base image that Warren provides.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ManagedImage {
+    pub arn: ImageArn,
+    /// Bare integers, newest first; each AVAILABLE.
+    pub versions: Vec<String>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// What Create and Update answer: the work goes on in the background.
+#[derive(Debug)]
+pub struct StartedBuild {
+    pub image: Image,
+    pub version: Version,
+    /// Of this build from its beginning. Dropping it does not stop the build. None where the client
+    /// token was a repeated one: that build is not watched twice.
+    pub progress: Option<mpsc::UnboundedReceiver<BuildProgress>>,
+}
+
+/// How far a build is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BuildProgress {
+    /// A step begins; a few words for a person, such as `container build`.
+    Step(String),
+    /// A line of output of what runs, without its end of line.
+    Line(String),
+    /// The last one.
+    Finished { version: ImageVersion, result: Result<SnapshotSizes, String> },
+}
+
+/// What an [`ImageBuilder`] is asked to make.
+#[derive(Clone, Debug)]
+pub struct BuildRequest {
+    pub artifact: Artifact,
+    /// For scratch files; gone after the build.
+    pub work_dir: PathBuf,
+    pub base_image_version: Option<String>,
+}
+
+/// A root file system and what runs in it.
+#[derive(Clone, Debug)]
+pub struct BuiltRootfs {
+    /// Raw ext4; the caller takes it over.
+    pub rootfs: PathBuf,
+    /// Hexadecimal, of the content: the same artifact on the same base gives the same.
+    pub digest: String,
+    /// As the Dockerfile says it.
+    pub app: wire::App,
+    /// Bytes of files in it.
+    pub code_bytes: u64,
+}
+
+/// Why a build failed: AWS's code (spec 3), then a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct BuildFailure {
+    /// For example `CONTAINER_BUILD_FAILED`.
+    pub code: &'static str,
+    pub message: String,
+}
+
+/// Turns an artifact into a root file system.
+#[async_trait]
+pub trait ImageBuilder: Send + Sync + 'static {
+    /// # Errors
+    /// [`BuildFailure`] with the code that callers see.
+    async fn build(
+        &self,
+        request: BuildRequest,
+        progress: mpsc::UnboundedSender<BuildProgress>,
+    ) -> Result<BuiltRootfs, BuildFailure>;
+}

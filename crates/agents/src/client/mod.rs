@@ -1,0 +1,13 @@
+//! The client's side: transport, retries, the calls, the event stream.
+
+mod api;
+mod error;
+mod retry;
+mod sse;
+mod transport;
+
+pub use api::{API_VERSION, BaseUrl, Client, InvalidBaseUrl, PollOptions};
+pub use error::{ClientError, StatusError};
+pub use retry::backoff;
+pub use sse::{EventStream, SseMessage, SseParser, StreamError};
+pub use transport::{Answer, BODY_LEN_MAX, Transport, TransportError};

@@ -1,7 +1,7 @@
 //! Framing: a little-endian u32 of the body's length, then the body in postcard.
 
 use serde::{Serialize, de::DeserializeOwned};
-use std::{io::Read, marker::PhantomData};
+use std::marker::PhantomData;
 
 /// Longest body of a frame in bytes. Streams are cut into pieces well below it.
 pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
@@ -12,9 +12,13 @@ pub enum FrameError {
     TooLong(usize),
     #[error("a frame does not decode")]
     Malformed(#[source] postcard::Error),
-    #[error("the channel broke")]
-    Io(#[from] std::io::Error),
 }
+
+/// Sent by each side before its `Hello`: whatever came before it belongs to an earlier connection, be
+/// it half a frame. The bytes are random and fixed; who sends them inside of a message breaks nothing
+/// but their own channel, until the next `Hello`.
+pub const SYNC: [u8; 24] =
+    *b"\xf5WARREN\x00\x9c\x1e\xd4\x83\x07\xb1\xfe\x62\xaa\x39\xc8\x5d\x10\xe7\x4b\xff";
 
 /// One message as it goes over the channel.
 ///
@@ -34,19 +38,36 @@ pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>, FrameError> {
 #[derive(Debug)]
 pub struct FrameReader<M> {
     buffer: Vec<u8>,
+    synced: bool,
     message: PhantomData<M>,
 }
 
 impl<M> Default for FrameReader<M> {
     fn default() -> Self {
-        Self { buffer: Vec::new(), message: PhantomData }
+        Self { buffer: Vec::new(), synced: false, message: PhantomData }
     }
 }
 
 impl<M: DeserializeOwned> FrameReader<M> {
-    /// Adds what was read from the channel.
+    /// Adds what was read from the channel; all that came before a [`SYNC`] is forgotten.
     pub fn push(&mut self, bytes: &[u8]) {
+        let seam = self.buffer.len().saturating_sub(SYNC.len() - 1);
         self.buffer.extend_from_slice(bytes);
+        let last = self.buffer[seam..].windows(SYNC.len()).rposition(|window| window == SYNC);
+        if let Some(at) = last {
+            self.buffer.drain(..seam + at + SYNC.len());
+            self.synced = true;
+        }
+    }
+
+    /// Whether a [`SYNC`] was seen: before it, nothing that comes can be trusted to begin a frame.
+    pub fn synced(&self) -> bool {
+        self.synced
+    }
+
+    /// Forgets what is incomplete.
+    pub fn clear(&mut self) {
+        self.buffer.clear();
     }
 
     /// The next whole message, or none while one is still incomplete.
@@ -66,25 +87,6 @@ impl<M: DeserializeOwned> FrameReader<M> {
         let message = postcard::from_bytes(&rest[..length]).map_err(FrameError::Malformed)?;
         self.buffer.drain(..4 + length);
         Ok(Some(message))
-    }
-
-    /// Blocks until a whole message has been read from `source`; none at its end.
-    ///
-    /// # Errors
-    /// As [`FrameReader::next_message`], and what reading gives.
-    pub fn read_from(&mut self, source: &mut impl Read) -> Result<Option<M>, FrameError> {
-        let mut piece = [0; 16 * 1024];
-        loop {
-            if let Some(message) = self.next_message()? {
-                return Ok(Some(message));
-            }
-            match source.read(&mut piece) {
-                Ok(0) => return Ok(None),
-                Ok(n) => self.push(&piece[..n]),
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
     }
 }
 
@@ -121,6 +123,19 @@ mod tests {
         assert!(matches!(reader.next_message(), Err(FrameError::TooLong(_))));
         let long = HostMessage::Input { stream: 1, data: vec![0; FRAME_BYTES_MAX + 1] };
         assert!(matches!(encode(&long), Err(FrameError::TooLong(_))));
+    }
+
+    #[test]
+    fn half_a_frame_of_an_earlier_connection_is_forgotten() {
+        let hello = encode(&HostMessage::Hello { session: 9 }).unwrap();
+        let stale = encode(&HostMessage::Input { stream: 1, data: vec![7; 500] }).unwrap();
+        let bytes = [&stale[..40], &SYNC, &hello].concat();
+        for step in 1..bytes.len() {
+            let mut reader = FrameReader::default();
+            bytes.chunks(step).for_each(|piece| reader.push(piece));
+            assert!(reader.synced());
+            assert_eq!(reader.next_message().unwrap(), Some(HostMessage::Hello { session: 9 }));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@
 mod frame;
 mod message;
 
-pub use frame::{FRAME_BYTES_MAX, FrameError, FrameReader, encode};
+pub use frame::{FRAME_BYTES_MAX, FrameError, FrameReader, SYNC, encode};
 pub use message::{
     App, AppExit, Attach, EXEC_WINDOW_BYTES, ExecRequest, ExitStatus, GuestMessage, HookOutcome,
     HookRequest, HostMessage, Identity, StreamId, TerminalSize,

@@ -23,7 +23,8 @@ pub enum HostMessage {
     Hook { call: StreamId, request: HookRequest },
     /// Runs a command beside the application.
     Exec { stream: StreamId, request: ExecRequest },
-    /// Bytes for the standard input of an exec. Empty: end of input.
+    /// Bytes for the standard input of an exec. Empty: end of input. At most [`EXEC_WINDOW_BYTES`] more
+    /// than the guest has said to be taken ([`GuestMessage::InputTaken`]).
     Input {
         stream: StreamId,
         #[serde(with = "serde_bytes")]
@@ -42,7 +43,8 @@ pub enum HostMessage {
     Ping { call: StreamId },
 }
 
-/// Output of an exec that may be under way before the host must grant more, in bytes.
+/// Bytes of an exec's output, and as many of its input, that may be under way before the other side
+/// has taken some.
 pub const EXEC_WINDOW_BYTES: u32 = 256 * 1024;
 
 /// What the guest tells the host.

@@ -1,0 +1,134 @@
+//! The image's application: one process tree in a cgroup of its own, so that it can be frozen where
+//! it stands while the template is saved and let go on in each clone.
+
+use crate::{
+    outbox::Outbox,
+    process::{self, Start, Terminal},
+    say, user,
+};
+use std::{
+    fs,
+    io::Read,
+    os::fd::OwnedFd,
+    process::Stdio,
+    thread::{self, sleep},
+    time::{Duration, Instant},
+};
+use wire::{App, AppExit, ExitStatus, GuestMessage};
+
+const CGROUP: &str = "/sys/fs/cgroup/app";
+/// The freezer acts at once unless a process hangs in the kernel.
+const FREEZE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// The TSC becomes the clock source some two seconds after the boot; a template from before would
+/// give each clone a coarse clock.
+const CLOCK_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Free pages are reported to the host in rounds of two seconds; reported pages are holes in the template.
+const PAGE_REPORT_WAIT: Duration = Duration::from_millis(2500);
+/// Output is passed on in pieces of at most this many bytes.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// Starts it; its output goes to the host, and so does its end.
+pub(crate) fn start(app: &App, outbox: &Outbox) -> Result<(), String> {
+    fs::create_dir_all(CGROUP).map_err(|e| format!("{CGROUP}: {e}"))?;
+    let user = user::resolve(&app.user)?;
+    let (stdout, stdout_writer) = pipe()?;
+    let (stderr, stderr_writer) = pipe()?;
+    let start = Start {
+        argv: &app.argv,
+        env: &app.env,
+        working_dir: &app.working_dir,
+        user: &user,
+        cgroup: Some(CGROUP),
+        terminal: Terminal::None,
+    };
+    let stdio = [Stdio::null(), stdout_writer.into(), stderr_writer.into()];
+    let running = process::start(&start, stdio)?;
+    pump("stdout", stdout, outbox.clone(), false)?;
+    pump("stderr", stderr, outbox.clone(), true)?;
+    let outbox = outbox.clone();
+    in_thread("app-exit", move || {
+        // The sender lives until the process was reaped.
+        let Ok(status) = running.exit.recv() else { return };
+        let code = match status {
+            ExitStatus::Code(code) => code,
+            ExitStatus::Signal(signal) => 128 + signal,
+            ExitStatus::NotStarted(_) => 127,
+        };
+        // What it said last should come before the news of its end.
+        sleep(Duration::from_millis(20));
+        outbox.answer(&GuestMessage::AppExited { exit: AppExit { code } });
+    })
+}
+
+fn pipe() -> Result<(fs::File, OwnedFd), String> {
+    let (reader, writer) =
+        nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| format!("a pipe: {e}"))?;
+    Ok((reader.into(), writer))
+}
+
+pub(crate) fn in_thread(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    thread::Builder::new()
+        .name(name.into())
+        .spawn(body)
+        .map(drop)
+        .map_err(|e| format!("the thread {name}: {e}"))
+}
+
+fn pump(name: &str, mut from: fs::File, outbox: Outbox, error: bool) -> Result<(), String> {
+    in_thread(name, move || {
+        let mut piece = [0; PIECE_BYTES];
+        loop {
+            match from.read(&mut piece) {
+                Ok(0) => return,
+                Ok(n) => outbox.log(error, piece[..n].to_vec()),
+                Err(e) => return say(format_args!("the app's output: {e}")),
+            }
+        }
+    })
+}
+
+/// Stops the app where it stands and lets the machine come to rest.
+pub(crate) fn freeze() -> Result<(), String> {
+    set_frozen("1")?;
+    nix::unistd::sync();
+    wait_for_clock();
+    sleep(PAGE_REPORT_WAIT);
+    nix::unistd::sync();
+    Ok(())
+}
+
+/// Lets it go on.
+pub(crate) fn thaw() -> Result<(), String> {
+    set_frozen("0")
+}
+
+fn set_frozen(value: &str) -> Result<(), String> {
+    let path = format!("{CGROUP}/cgroup.freeze");
+    fs::write(&path, value).map_err(|e| format!("{path}: {e}"))?;
+    let start = Instant::now();
+    let wanted = format!("frozen {value}");
+    loop {
+        let path = format!("{CGROUP}/cgroup.events");
+        let events = fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
+        if events.lines().any(|line| line == wanted) {
+            return Ok(());
+        }
+        if start.elapsed() > FREEZE_WAIT_MAX {
+            return Err(format!("the app did not become {wanted} within {FREEZE_WAIT_MAX:?}"));
+        }
+        sleep(Duration::from_millis(1));
+    }
+}
+
+fn wait_for_clock() {
+    const CURRENT: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+    let start = Instant::now();
+    while start.elapsed() < CLOCK_WAIT_MAX {
+        let current = fs::read_to_string(CURRENT).unwrap_or_default();
+        if matches!(current.trim(), "tsc" | "kvm-clock") {
+            return;
+        }
+        sleep(Duration::from_millis(50));
+    }
+    say("the clock source did not become tsc");
+}

@@ -1,0 +1,67 @@
+//! A restored VM becomes one of its own: every clone wakes with the same memory, so the same random
+//! numbers, clock and names, until this has run.
+
+use nix::{
+    sys::time::TimeSpec,
+    time::{ClockId, clock_settime},
+    unistd::sethostname,
+};
+use std::{
+    fs::{self, File},
+    os::fd::AsRawFd,
+    time::Duration,
+};
+use wire::Identity;
+
+/// As random(4) has them.
+mod request {
+    nix::ioctl_write_ptr_bad!(add_entropy, 0x4008_5203, libc::c_void);
+    nix::ioctl_none_bad!(reseed, 0x5207);
+}
+
+/// Bytes of entropy in an identity.
+const ENTROPY_BYTES: usize = 64;
+
+/// struct rand_pool_info with its buffer.
+#[repr(C)]
+struct Entropy {
+    entropy_bits: libc::c_int,
+    buffer_bytes: libc::c_int,
+    buffer: [u8; ENTROPY_BYTES],
+}
+
+/// Takes the identity on. The order matters: nothing may be drawn from the old generator.
+pub(crate) fn adopt(identity: &Identity) -> Result<(), String> {
+    renew_entropy(&identity.entropy)?;
+    let now = TimeSpec::from_duration(Duration::from_nanos(identity.unix_time_ns));
+    clock_settime(ClockId::CLOCK_REALTIME, now).map_err(|e| format!("set the clock: {e}"))?;
+    sethostname(&identity.hostname).map_err(|e| format!("set the host name: {e}"))?;
+    write("/etc/hostname", &format!("{}\n", identity.hostname))?;
+    write("/etc/machine-id", &format!("{}\n", identity.machine_id))
+}
+
+fn write(path: &str, text: &str) -> Result<(), String> {
+    fs::write(path, text).map_err(|e| format!("{path}: {e}"))
+}
+
+fn renew_entropy(bytes: &[u8]) -> Result<(), String> {
+    let buffer = bytes
+        .try_into()
+        .map_err(|_| format!("entropy of {} bytes, not {ENTROPY_BYTES}", bytes.len()))?;
+    let entropy = Entropy {
+        entropy_bits: (ENTROPY_BYTES * 8) as libc::c_int,
+        buffer_bytes: ENTROPY_BYTES as libc::c_int,
+        buffer,
+    };
+    let device = File::options()
+        .write(true)
+        .open("/dev/urandom")
+        .map_err(|e| format!("/dev/urandom: {e}"))?;
+    // SAFETY: RNDADDENTROPY reads a rand_pool_info and the `buffer_bytes` behind it: `entropy` is both
+    // and lives through the call.
+    unsafe { request::add_entropy(device.as_raw_fd(), (&raw const entropy).cast()) }
+        .map_err(|e| format!("RNDADDENTROPY: {e}"))?;
+    // SAFETY: RNDRESEEDCRNG takes no argument.
+    unsafe { request::reseed(device.as_raw_fd()) }.map_err(|e| format!("RNDRESEEDCRNG: {e}"))?;
+    Ok(())
+}

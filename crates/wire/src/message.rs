@@ -77,6 +77,11 @@ pub enum GuestMessage {
         #[serde(with = "serde_bytes")]
         data: Vec<u8>,
     },
+    /// The command has taken so many bytes of its input.
+    InputTaken {
+        stream: StreamId,
+        bytes: u32,
+    },
     Exited {
         stream: StreamId,
         status: ExitStatus,

@@ -1,0 +1,116 @@
+//! What an OCI image says about its process, as the app that the guest starts.
+
+use crate::error::BuildError;
+use serde::Deserialize;
+use wire::App;
+
+/// What a container gets where its image sets no PATH.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The `config` object of an OCI image, as far as it matters here. Every member may be missing or
+/// null (OCI image specification, "Image configuration"). A Dockerfile's shell form is already
+/// `["/bin/sh", "-c", …]` in it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct OciConfig {
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    /// `NAME=value`.
+    env: Option<Vec<String>>,
+    working_dir: Option<String>,
+    user: Option<String>,
+}
+
+/// Joins the image's configuration with the variables that the build's caller sets; these win.
+///
+/// # Errors
+/// [`BuildError::NothingToStart`] where the image has neither entry point nor command.
+pub(crate) fn from_config(
+    config: OciConfig,
+    environment: &[(String, String)],
+) -> Result<App, BuildError> {
+    let mut argv = config.entrypoint.unwrap_or_default();
+    argv.extend(config.cmd.unwrap_or_default());
+    if argv.is_empty() {
+        return Err(BuildError::NothingToStart);
+    }
+    let mut env = vec![("PATH".to_owned(), DEFAULT_PATH.to_owned())];
+    let of_image = config.env.unwrap_or_default();
+    let of_image = of_image.iter().map(|entry| {
+        let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+        (name.to_owned(), value.to_owned())
+    });
+    for (name, value) in of_image.chain(environment.iter().cloned()) {
+        match env.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = value,
+            None => env.push((name, value)),
+        }
+    }
+    let working_dir = config.working_dir.filter(|dir| !dir.is_empty());
+    Ok(App {
+        argv,
+        env,
+        working_dir: working_dir.unwrap_or_else(|| "/".to_owned()),
+        user: config.user.unwrap_or_default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(config: &str, environment: &[(&str, &str)]) -> Result<App, BuildError> {
+        let environment: Vec<_> =
+            environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        from_config(serde_json::from_str(config).unwrap(), &environment)
+    }
+
+    fn argv(config: &str) -> Vec<String> {
+        app(config, &[]).unwrap().argv
+    }
+
+    #[test]
+    fn exec_form_entrypoint_is_followed_by_cmd() {
+        assert_eq!(argv(r#"{"Entrypoint":["/bin/app"],"Cmd":["-v"]}"#), ["/bin/app", "-v"]);
+    }
+
+    #[test]
+    fn shell_form_cmd_is_run_by_the_shell() {
+        assert_eq!(
+            argv(r#"{"Cmd":["/bin/sh","-c","echo $HOME"]}"#),
+            ["/bin/sh", "-c", "echo $HOME"]
+        );
+    }
+
+    #[test]
+    fn nothing_to_start_is_refused() {
+        for config in ["{}", r#"{"Entrypoint":null,"Cmd":[]}"#] {
+            assert!(matches!(app(config, &[]), Err(BuildError::NothingToStart)));
+        }
+    }
+
+    #[test]
+    fn the_callers_variables_win_over_the_images() {
+        let app =
+            app(r#"{"Cmd":["x"],"Env":["A=1","B=2=3","EMPTY="]}"#, &[("A", "9"), ("NEW", "n")])
+                .unwrap();
+        let expected =
+            [("PATH", DEFAULT_PATH), ("A", "9"), ("B", "2=3"), ("EMPTY", ""), ("NEW", "n")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(app.env, expected);
+    }
+
+    #[test]
+    fn the_images_path_replaces_the_default() {
+        let app = app(r#"{"Cmd":["x"],"Env":["PATH=/opt/bin"]}"#, &[]).unwrap();
+        assert_eq!(app.env, [("PATH".to_owned(), "/opt/bin".to_owned())]);
+    }
+
+    #[test]
+    fn user_and_directory_are_taken_over_or_default() {
+        let set = app(r#"{"Cmd":["x"],"User":"1000:100","WorkingDir":"/w"}"#, &[]).unwrap();
+        assert_eq!((set.user.as_str(), set.working_dir.as_str()), ("1000:100", "/w"));
+        let unset = app(r#"{"Cmd":["x"],"WorkingDir":""}"#, &[]).unwrap();
+        assert_eq!((unset.user.as_str(), unset.working_dir.as_str()), ("", "/"));
+    }
+}

@@ -9,6 +9,7 @@ use crate::{
 use serde::Deserialize;
 use std::{
     fs, io,
+    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
 
@@ -247,6 +248,7 @@ impl Storage {
     /// Removes what builds left that did not come to their end. The caller knows that none runs.
     pub(crate) async fn sweep(&self, job: &Job) -> Result<(), BuildError> {
         let temp = self.temp_dir();
+        unmount_below(&temp).map_err(|source| BuildError::io("unmounting below", &temp, source))?;
         remove_contents(&temp).map_err(|source| BuildError::io("clearing", &temp, source))?;
         let swept = self.tool("rm").arg("--all").read(job).await;
         swept.map(drop).map_err(|error| BuildError::of_tool(error, &self.dir, BuildError::Tool))
@@ -276,8 +278,44 @@ fn names_registries(path: &Path) -> bool {
     })
 }
 
+/// Takes down what a killed tool left mounted below `dir`: a bind mount of the host's /dev must not
+/// be there when the directory is emptied.
+fn unmount_below(dir: &Path) -> io::Result<()> {
+    let dir = dir.canonicalize()?;
+    let mounts = fs::read("/proc/self/mountinfo")?;
+    let points = mounts.split(|&byte| byte == b'\n').filter_map(mount_point);
+    let mut inside: Vec<PathBuf> = points.filter(|point| point.starts_with(&dir)).collect();
+    // What is mounted later lies above: in the opposite order each is on top when its turn comes.
+    inside.reverse();
+    for point in inside {
+        rustix::mount::unmount(&point, rustix::mount::UnmountFlags::DETACH)?;
+    }
+    Ok(())
+}
+
+/// The fifth field of a line of mountinfo; blanks and backslashes in it are octal escapes (proc(5)).
+fn mount_point(line: &[u8]) -> Option<PathBuf> {
+    let mut rest = line.split(|&byte| byte == b' ').nth(4)?;
+    let mut path = Vec::with_capacity(rest.len());
+    while let Some((&byte, after)) = rest.split_first() {
+        let escaped = after.get(..3).filter(|_| byte == b'\\');
+        let octal = escaped.and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(value) => {
+                path.push(value);
+                rest = after.get(3..)?;
+            }
+            None => {
+                path.push(byte);
+                rest = after;
+            }
+        }
+    }
+    Some(PathBuf::from(std::ffi::OsString::from_vec(path)))
+}
+
 /// Empties a directory that is ours; a missing one is empty.
-pub(crate) fn remove_contents(dir: &Path) -> io::Result<()> {
+fn remove_contents(dir: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -297,6 +335,13 @@ pub(crate) fn remove_contents(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mount_point_with_blanks_is_read() {
+        let line = br"36 35 98:0 /root /mnt/a\040b\134c rw,noatime master:1 - ext3 /dev/root rw";
+        assert_eq!(mount_point(line).unwrap(), Path::new(r"/mnt/a b\c"));
+        assert_eq!(mount_point(b"36 35"), None);
+    }
 
     #[test]
     fn an_image_id_is_64_hexadecimal_digits() {

@@ -121,10 +121,16 @@ async fn an_image_larger_than_its_disk_is_refused() {
 async fn what_a_crash_left_is_swept() {
     let machine = Machine::new();
     let (share, work) = (machine.dir.path().join("share"), machine.dir.path().join("work"));
-    fs::create_dir_all(share.join("buildah/tmp/.tmp-of-a-crash")).unwrap();
+    // As a killed mmdebstrap leaves it: with a directory of the host mounted in it.
+    let (host, mounted) = (machine.dir.path().join("host"), share.join("buildah/tmp/crash/dev"));
+    fs::create_dir_all(&mounted).unwrap();
+    fs::create_dir_all(&host).unwrap();
+    fs::write(host.join("device"), "the host's").unwrap();
+    rustix::mount::mount_bind(&host, &mounted).unwrap();
     fs::create_dir_all(work.join("rootfs")).unwrap();
     fs::write(work.join("rootfs/half.partial"), "half").unwrap();
     machine.build(machine.artifact(DOCKERFILE)).await.0.unwrap();
+    assert!(host.join("device").exists());
     assert!(!work.join("rootfs/half.partial").exists());
     assert_eq!(fs::read_dir(share.join("buildah/tmp")).unwrap().count(), 0);
 }

@@ -1,0 +1,77 @@
+//! The tool bash: commands in one shell, restarted when asked for or when it is lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::ToolError;
+use super::input::{Input, to_number, to_text};
+use super::paths::Workdir;
+use super::shell::{Deadline, Shell, ShellError};
+
+/// How long a command may take if it does not say, in milliseconds.
+const TIMEOUT_MS_DEFAULT: f64 = 120_000.0;
+/// How long any tool call may take, whatever it says, in milliseconds.
+const CALL_MS_MAX: f64 = 120_000.0;
+
+/// The tool, with its shell once a command wanted one.
+#[derive(Debug)]
+pub(super) struct Bash {
+    workdir: Arc<Workdir>,
+    shell: Option<Shell>,
+}
+
+impl Bash {
+    pub(super) fn new(workdir: Arc<Workdir>) -> Self {
+        Self { workdir, shell: None }
+    }
+
+    pub(super) async fn run(
+        &mut self,
+        input: &Input,
+        cancel: &CancellationToken,
+    ) -> Result<String, ToolError> {
+        let restart = input.is_truthy("restart");
+        if restart {
+            self.shell = None;
+        }
+        let Some(command) = input.text("command") else {
+            if restart {
+                return Ok("bash session restarted".to_owned());
+            }
+            return Err(ToolError::new("bash: command is required"));
+        };
+        // A shell that failed is not put back: the next command gets a fresh one.
+        let mut shell = match self.shell.take() {
+            Some(shell) => shell,
+            None => Shell::start(self.workdir.as_path())
+                .map_err(|error| ToolError(format!("bash: cannot start /bin/bash: {error}")))?,
+        };
+        let ending = shell
+            .run(&command, deadline(input), cancel)
+            .await
+            .map_err(|error| ToolError(format!("bash: {error}")))?;
+        self.shell = Some(shell);
+        match (ending.status, ending.output) {
+            (0, output) => Ok(output),
+            (status, output) if output.is_empty() => Err(ToolError(format!("exit {status}"))),
+            (_, output) => Err(ToolError(output)),
+        }
+    }
+}
+
+/// When the command is given up: after its own time-out, or after what every call has.
+fn deadline(input: &Input) -> Deadline {
+    let (wanted, shown) = match input.get("timeout_ms") {
+        Some(value) => (to_number(value), to_text(value)),
+        None => (TIMEOUT_MS_DEFAULT, format!("{TIMEOUT_MS_DEFAULT:.0}")),
+    };
+    if wanted > CALL_MS_MAX {
+        let after = Duration::from_millis(CALL_MS_MAX as u64);
+        return Deadline { after, error: ShellError::Aborted };
+    }
+    // `as` takes NaN and what is negative to 0: at once, as the reference has it.
+    let after = Duration::from_millis(wanted as u64);
+    Deadline { after, error: ShellError::TimedOut { shown } }
+}

@@ -23,6 +23,9 @@ pub struct TemplateId(String);
 #[error("{0:?} is not a name of letters, digits and '-', 1 to 64 of them")]
 pub struct BadName(String);
 
+/// How the names of the engine's own VMs begin.
+const INTERNAL: &str = "engine-";
+
 fn checked(name: String) -> Result<String, BadName> {
     let good = (1..=64).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -37,6 +40,14 @@ impl VmId {
     }
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// A VM of the engine's own: one in the making, on standby, or for a measurement.
+    pub(crate) fn internal(purpose: &str) -> Self {
+        Self(format!("{INTERNAL}{purpose}-{}", uuid::Uuid::new_v4().simple()))
+    }
+    pub(crate) fn is_internal(&self) -> bool {
+        self.0.starts_with(INTERNAL)
     }
 }
 
@@ -118,6 +129,16 @@ pub trait Engine: Send + Sync + 'static {
     /// Boots a template's disk afresh, without its snapshot, and measures the time from the start
     /// of the process to the app's hook server answering `ready`. The VM is gone afterwards.
     async fn cold_boot(&self, template: &TemplateId) -> Result<Duration, EngineError>;
+
+    /// From now on keeps VMs of this template on standby, as many as the engine is configured for: restored
+    /// and paused, so that a launch has only to let one go on. None: of no template any more.
+    async fn keep_standby(&self, template: Option<&TemplateId>) -> Result<(), EngineError> {
+        let _ = template;
+        Ok(())
+    }
+
+    /// Ends what is the engine's own, its standby VMs and tasks. Launched VMs run on.
+    async fn shutdown(&self) {}
 
     /// All that happens to VMs from now on. A receiver that falls behind is told so and must
     /// look at [`Engine::list`] again.

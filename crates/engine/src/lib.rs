@@ -4,12 +4,21 @@
 //! a namespace or a socket path; nothing below it knows AWS, images or sessions.
 
 mod api;
+mod cgroup;
+mod channel;
+mod command;
+mod firewall;
+mod namespace;
+mod qemu;
+mod slot;
+mod state;
 
 pub use api::{
     BadName, Engine, EngineError, EngineEvent, EngineReport, ExecInput, ExecOutput, ExecSession,
     GuestSockets, LaunchSpec, Launched, Listing, TemplateId, TemplateInfo, TemplateSpec,
     TemplateStage, VmId, VmUsage,
 };
+pub use qemu::{AcceleratorChoice, Qemu, QemuConfig};
 pub use wire::{
     App, AppExit, Attach, ExecRequest, ExitStatus, HookOutcome, HookRequest, TerminalSize,
 };

@@ -58,11 +58,11 @@ fn open_console() {
     }
 }
 
-/// Loads `/modules/NAME.ko` in the order of `/modules/order`.
+/// Loads the files of `/modules` in the order of `/modules/order`.
 fn load_modules() -> Result<(), String> {
     let order = fs::read_to_string("/modules/order").map_err(|e| format!("/modules/order: {e}"))?;
     for name in order.split_whitespace() {
-        let path = format!("/modules/{name}.ko");
+        let path = format!("/modules/{name}");
         let file = File::open(&path).map_err(|e| format!("{path}: {e}"))?;
         match nix::kmod::finit_module(&file, c"", nix::kmod::ModuleInitFlags::empty()) {
             // Built into this kernel, or loaded as another's dependency.

@@ -15,6 +15,8 @@ pub(crate) struct Options {
     pub(crate) directories: Vec<String>,
     /// Files that the VMM sees: (path on the host, path in the jail).
     pub(crate) files: Vec<(String, String, Access)>,
+    /// Device nodes that the VMM gets as its own.
+    pub(crate) devices: Vec<String>,
     /// `NAME=value`; the VMM gets nothing else.
     pub(crate) environment: Vec<String>,
     pub(crate) command: Vec<String>,
@@ -42,6 +44,7 @@ impl Options {
                 "--cgroup" => options.cgroups.push(value),
                 "--root" => options.root = value,
                 "--directory" => options.directories.push(value),
+                "--device" => options.devices.push(value),
                 "--file" => options.files.push(pair(&value, Access::Read)?),
                 "--writable-file" => options.files.push(pair(&value, Access::Write)?),
                 "--env" => options.environment.push(value),

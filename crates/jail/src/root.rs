@@ -3,9 +3,15 @@
 use crate::options::{Access, Options};
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
+    sys::stat::{Mode, SFlag, mknod},
     unistd::{chdir, pivot_root},
 };
-use std::{fs, io::ErrorKind, os::unix::fs::symlink, path::Path};
+use std::{
+    fs,
+    io::ErrorKind,
+    os::unix::fs::{MetadataExt, symlink},
+    path::Path,
+};
 
 const NONE: Option<&str> = None;
 
@@ -17,7 +23,8 @@ pub(crate) fn enter(options: &Options) -> Result<(), String> {
     };
     // Nothing that is mounted here shows outside, nor the other way round.
     mounted(Path::new("/"), mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE))?;
-    let tmpfs = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    // The few device nodes on it are made below; the VMM has no right to make more.
+    let tmpfs = MsFlags::MS_NOSUID;
     mounted(root, mount(Some("tmpfs"), root, Some("tmpfs"), tmpfs, Some("size=1m,mode=755")))?;
     for directory in &options.directories {
         show_directory(root, Path::new(directory))?;
@@ -26,6 +33,9 @@ pub(crate) fn enter(options: &Options) -> Result<(), String> {
         let target = root.join(inside.trim_start_matches('/'));
         fs::write(&target, []).map_err(|e| format!("{}: {e}", target.display()))?;
         bind(Path::new(host), &target, *access)?;
+    }
+    for device in &options.devices {
+        give_device(root, Path::new(device), options.uid)?;
     }
     let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | tmpfs;
     mounted(root, mount(NONE, root, NONE, read_only, NONE))?;
@@ -47,6 +57,19 @@ fn show_directory(root: &Path, directory: &Path) -> Result<(), String> {
             bind(directory, &target, Access::Read)
         }
     }
+}
+
+/// Makes a node of the same device that belongs to the VMM's user.
+fn give_device(root: &Path, device: &Path, uid: u32) -> Result<(), String> {
+    let name = |e: std::io::Error| format!("{}: {e}", device.display());
+    let number = fs::metadata(device).map_err(name)?.rdev();
+    let target = root.join(device.strip_prefix("/").map_err(|e| e.to_string())?);
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent).map_err(name)?;
+    }
+    mknod(&target, SFlag::S_IFCHR, Mode::S_IRUSR | Mode::S_IWUSR, number)
+        .map_err(|e| format!("make {}: {e}", target.display()))?;
+    std::os::unix::fs::chown(&target, Some(uid), Some(uid)).map_err(name)
 }
 
 fn bind(host: &Path, target: &Path, access: Access) -> Result<(), String> {

@@ -1,0 +1,348 @@
+//! The host's end of the agent channel.
+//!
+//! One task reads, one writes. A call is answered by number; an exec is a pair of bounded streams
+//! whose windows keep one slow reader or one command that does not read from holding up the rest.
+
+use crate::{
+    EngineError, ExecInput, ExecOutput, ExecSession, qemu::vmm::short_path, state::host_error,
+};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{Semaphore, mpsc, oneshot},
+};
+use tokio_util::task::TaskTracker;
+use wire::{
+    EXEC_WINDOW_BYTES, ExecRequest, ExitStatus, FrameReader, GuestMessage, HostMessage, StreamId,
+};
+
+/// Frames on their way to the guest.
+const FRAMES_QUEUED_MAX: usize = 64;
+/// Pieces of an exec's output that its reader has not taken yet; more wait in the window.
+const OUTPUT_PIECES_MAX: usize = 16;
+/// Input goes to the guest in pieces of at most this many bytes.
+const INPUT_PIECE_BYTES: usize = 32 * 1024;
+
+/// What comes without having been asked for: [`GuestMessage::Log`] and [`GuestMessage::AppExited`].
+pub(crate) type Listener = Box<dyn Fn(GuestMessage) + Send + Sync>;
+
+pub(crate) struct Channel {
+    shared: Arc<Shared>,
+    frames: mpsc::Sender<Vec<u8>>,
+    next: AtomicU32,
+    session: u64,
+    tasks: TaskTracker,
+}
+
+struct Shared {
+    calls: Mutex<HashMap<StreamId, oneshot::Sender<GuestMessage>>>,
+    execs: Mutex<HashMap<StreamId, Exec>>,
+    hello: Mutex<Option<oneshot::Sender<()>>>,
+    session: u64,
+    listener: Mutex<Listener>,
+}
+
+struct Exec {
+    output: mpsc::UnboundedSender<ExecOutput>,
+    input_window: Arc<Semaphore>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Channel {
+    /// Connects to the VMM's socket. The guest need not run yet: what is sent waits for it.
+    pub(crate) async fn connect(
+        socket: &Path,
+        listener: Listener,
+    ) -> Result<(Self, Hello), EngineError> {
+        let short = short_path(socket)?;
+        let stream =
+            UnixStream::connect(&short.path).await.map_err(|e| host_error(socket, "connect", e))?;
+        let (reader, writer) = stream.into_split();
+        let session = rand::random();
+        let (greeted, hello) = oneshot::channel();
+        let shared = Arc::new(Shared {
+            calls: Mutex::default(),
+            execs: Mutex::default(),
+            hello: Mutex::new(Some(greeted)),
+            session,
+            listener: Mutex::new(listener),
+        });
+        let (frames, queue) = mpsc::channel(FRAMES_QUEUED_MAX);
+        let tasks = TaskTracker::new();
+        tasks.spawn(write_frames(queue, writer));
+        tasks.spawn(read_frames(reader, shared.clone()));
+        tasks.close();
+        let channel = Self { shared, frames, next: AtomicU32::new(1), session, tasks };
+        Ok((channel, Hello(hello)))
+    }
+
+    /// Opens the session; the answer is awaited with the [`Hello`] of [`Channel::connect`].
+    pub(crate) async fn greet(&self) -> Result<(), EngineError> {
+        let hello = encode(&HostMessage::Hello { session: self.session })?;
+        self.queue([&wire::SYNC[..], &hello].concat()).await
+    }
+
+    async fn queue(&self, frame: Vec<u8>) -> Result<(), EngineError> {
+        self.frames.send(frame).await.map_err(|_| gone())
+    }
+
+    pub(crate) async fn send(&self, message: &HostMessage) -> Result<(), EngineError> {
+        self.queue(encode(message)?).await
+    }
+
+    /// Sends what `make` builds with a new number, and waits for the answer with that number.
+    pub(crate) async fn call(
+        &self,
+        what: &str,
+        within: Duration,
+        make: impl FnOnce(StreamId) -> HostMessage,
+    ) -> Result<GuestMessage, EngineError> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, answer) = oneshot::channel();
+        lock(&self.shared.calls).insert(number, sender);
+        let sent = self.send(&make(number)).await;
+        let answered = match sent {
+            Ok(()) => tokio::time::timeout(within, answer).await,
+            Err(e) => {
+                lock(&self.shared.calls).remove(&number);
+                return Err(e);
+            }
+        };
+        lock(&self.shared.calls).remove(&number);
+        match answered {
+            Ok(Ok(GuestMessage::Failed { error, .. })) => {
+                Err(guest_failed(format!("{what}: {error}")))
+            }
+            Ok(Ok(message)) => Ok(message),
+            Ok(Err(_)) => Err(gone()),
+            Err(_) => Err(EngineError::TimedOut {
+                subject: "the guest".into(),
+                what: format!("an answer to {what}"),
+                after_ms: within.as_millis() as u64,
+            }),
+        }
+    }
+
+    /// Runs a command in the guest.
+    pub(crate) async fn exec(&self, request: ExecRequest) -> Result<ExecSession, EngineError> {
+        let stream = self.next.fetch_add(1, Ordering::Relaxed);
+        let (output, pieces) = mpsc::unbounded_channel();
+        let (to_reader, reader) = mpsc::channel(OUTPUT_PIECES_MAX);
+        let (input, inputs) = mpsc::channel(OUTPUT_PIECES_MAX);
+        let input_window = Arc::new(Semaphore::new(EXEC_WINDOW_BYTES as usize));
+        lock(&self.shared.execs)
+            .insert(stream, Exec { output, input_window: input_window.clone() });
+        if let Err(e) = self.send(&HostMessage::Exec { stream, request }).await {
+            lock(&self.shared.execs).remove(&stream);
+            return Err(e);
+        }
+        let frames = self.frames.clone();
+        let shared = self.shared.clone();
+        self.tasks.spawn(async move {
+            pass_output(stream, pieces, to_reader, &frames).await;
+            lock(&shared.execs).remove(&stream);
+        });
+        self.tasks.spawn(pass_input(stream, inputs, input_window, self.frames.clone()));
+        Ok(ExecSession { input, output: reader })
+    }
+
+    /// From now on tells another: the VM has become one of another name.
+    pub(crate) fn set_listener(&self, listener: Listener) {
+        *lock(&self.shared.listener) = listener;
+    }
+}
+
+/// The guest's answer to the greeting.
+pub(crate) struct Hello(oneshot::Receiver<()>);
+
+impl Hello {
+    pub(crate) async fn wait(self, within: Duration) -> Result<(), EngineError> {
+        match tokio::time::timeout(within, self.0).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(gone()),
+            Err(_) => Err(EngineError::TimedOut {
+                subject: "the guest".into(),
+                what: "its first answer".into(),
+                after_ms: within.as_millis() as u64,
+            }),
+        }
+    }
+}
+
+fn encode(message: &HostMessage) -> Result<Vec<u8>, EngineError> {
+    wire::encode(message).map_err(|e| guest_failed(e.to_string()))
+}
+
+fn guest_failed(reason: String) -> EngineError {
+    EngineError::Guest { subject: "the guest".into(), reason, console: String::new() }
+}
+
+fn gone() -> EngineError {
+    guest_failed("the channel to it is closed; its VMM has ended".into())
+}
+
+async fn write_frames(mut queue: mpsc::Receiver<Vec<u8>>, mut writer: OwnedWriteHalf) {
+    while let Some(frame) = queue.recv().await {
+        // The reader sees the end of the connection too, and ends all that waits.
+        if writer.write_all(&frame).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read_frames(mut from: OwnedReadHalf, shared: Arc<Shared>) {
+    let mut reader = FrameReader::<GuestMessage>::default();
+    let mut greeted = false;
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        match from.read(&mut piece).await {
+            Ok(0) | Err(_) => break,
+            Ok(n) => reader.push(&piece[..n]),
+        }
+        while reader.synced() {
+            match reader.next_message() {
+                Ok(Some(GuestMessage::Hello { session, .. })) if session == shared.session => {
+                    greeted = true;
+                    if let Some(hello) = lock(&shared.hello).take() {
+                        let _ = hello.send(());
+                    }
+                }
+                Ok(Some(message)) if greeted => shared.handle(message),
+                // Of an earlier session.
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(e) => {
+                    tracing::warn!("the guest's channel cannot be followed any more: {e}");
+                    return shared.close();
+                }
+            }
+        }
+    }
+    shared.close();
+}
+
+impl Shared {
+    fn handle(&self, message: GuestMessage) {
+        match message {
+            GuestMessage::Done { call }
+            | GuestMessage::Failed { call, .. }
+            | GuestMessage::HookAnswered { call, .. }
+            | GuestMessage::Pong { call } => {
+                if let Some(waiting) = lock(&self.calls).remove(&call) {
+                    let _ = waiting.send(message);
+                }
+            }
+            GuestMessage::Output { stream, error, data } => {
+                let piece = if error { ExecOutput::Stderr(data) } else { ExecOutput::Stdout(data) };
+                self.output(stream, piece);
+            }
+            GuestMessage::Exited { stream, status } => {
+                self.output(stream, ExecOutput::Exited(status))
+            }
+            GuestMessage::InputTaken { stream, bytes } => {
+                if let Some(exec) = lock(&self.execs).get(&stream) {
+                    // No more than a window's worth, whatever a hostile guest claims.
+                    let room = EXEC_WINDOW_BYTES as usize - exec.input_window.available_permits();
+                    exec.input_window.add_permits(room.min(bytes as usize));
+                }
+            }
+            GuestMessage::Log { .. } | GuestMessage::AppExited { .. } => {
+                (lock(&self.listener))(message)
+            }
+            // A second one of the same session says nothing new.
+            GuestMessage::Hello { .. } => {}
+        }
+    }
+
+    fn output(&self, stream: StreamId, piece: ExecOutput) {
+        if let Some(exec) = lock(&self.execs).get(&stream) {
+            // Its reader may have gone away.
+            let _ = exec.output.send(piece);
+        }
+    }
+
+    /// The VMM has ended: nobody gets an answer any more.
+    fn close(&self) {
+        lock(&self.calls).clear();
+        lock(&self.hello).take();
+        for (_, exec) in lock(&self.execs).drain() {
+            let lost = ExitStatus::NotStarted("the VM has ended".into());
+            let _ = exec.output.send(ExecOutput::Exited(lost));
+            exec.input_window.close();
+        }
+    }
+}
+
+async fn pass_output(
+    stream: StreamId,
+    mut pieces: mpsc::UnboundedReceiver<ExecOutput>,
+    reader: mpsc::Sender<ExecOutput>,
+    frames: &mpsc::Sender<Vec<u8>>,
+) {
+    while let Some(piece) = pieces.recv().await {
+        let bytes = match &piece {
+            ExecOutput::Stdout(data) | ExecOutput::Stderr(data) => data.len() as u32,
+            ExecOutput::Exited(_) => {
+                let _ = reader.send(piece).await;
+                return;
+            }
+        };
+        if reader.send(piece).await.is_err() {
+            // Nobody reads any more: the command is hung up on, and what it still says is let go.
+            let hang_up = HostMessage::Signal { stream, signal: libc::SIGHUP };
+            if let Ok(frame) = encode(&hang_up) {
+                let _ = frames.send(frame).await;
+            }
+        }
+        if let Ok(frame) = encode(&HostMessage::Credit { stream, bytes }) {
+            let _ = frames.send(frame).await;
+        }
+    }
+}
+
+async fn pass_input(
+    stream: StreamId,
+    mut inputs: mpsc::Receiver<ExecInput>,
+    window: Arc<Semaphore>,
+    frames: mpsc::Sender<Vec<u8>>,
+) {
+    while let Some(input) = inputs.recv().await {
+        let messages = match input {
+            ExecInput::Data(data) => {
+                for piece in data.chunks(INPUT_PIECE_BYTES) {
+                    // Closed: the VM has ended.
+                    let Ok(permit) = window.acquire_many(piece.len() as u32).await else { return };
+                    permit.forget();
+                    let message = HostMessage::Input { stream, data: piece.to_vec() };
+                    let Ok(frame) = encode(&message) else { return };
+                    if frames.send(frame).await.is_err() {
+                        return;
+                    }
+                }
+                continue;
+            }
+            ExecInput::Close => HostMessage::Input { stream, data: Vec::new() },
+            ExecInput::Resize(size) => HostMessage::Resize { stream, size },
+            ExecInput::Signal(signal) => HostMessage::Signal { stream, signal },
+        };
+        let Ok(frame) = encode(&messages) else { return };
+        if frames.send(frame).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,517 @@
+//! The QEMU driver: KVM or TCG, templates and clones as `spec/engine-qemu.md` has them.
+//!
+//! A *template* is a guest paused right after its app said that it is ready: RAM in one file, device
+//! state beside it. A *clone* maps that RAM copy-on-write and loads the device state, so restoring
+//! reads nothing and takes as long for 8 GiB as for 512 MiB.
+//!
+//! What exists of a VM is in the kernel and on disk, under its slot; what is in this process
+//! ([`Running`]) is only the way to it, and can be made again ([`Engine::adopt`]).
+
+mod arguments;
+mod calibration;
+mod clone;
+mod initrd;
+mod process;
+mod qcow2;
+mod qmp;
+mod standby;
+mod template;
+mod usage;
+pub(crate) mod vmm;
+
+pub use calibration::AcceleratorChoice;
+
+use crate::{
+    Engine, EngineError, EngineEvent, EngineReport, ExecRequest, ExecSession, HookOutcome,
+    HookRequest, LaunchSpec, Launched, Listing, TemplateId, TemplateInfo, TemplateSpec,
+    TemplateStage, VmId, VmUsage, cgroup,
+    channel::Channel,
+    firewall, namespace,
+    slot::{self, Slot, Slots},
+    state::{StateDir, VmDir, host_error},
+};
+use arguments::{Accelerator, Machine, Start};
+use async_trait::async_trait;
+use process::Process;
+use sha2::{Digest, Sha256};
+use standby::Standby;
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::task::TaskTracker;
+use vmm::Tools;
+use wire::{GuestMessage, HostMessage};
+
+/// Events that a slow listener may be behind before it is told to look for itself.
+const EVENTS_BEHIND_MAX: usize = 4096;
+/// A guest under TCG on a busy host answers late, but not as late as this.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
+/// On top of a hook's own time, for the way there and back.
+const HOOK_SLACK: Duration = Duration::from_secs(5);
+/// On top of a guest's grace, for writing out and powering off.
+const POWER_OFF_SLACK: Duration = Duration::from_secs(2);
+/// A console is kept up to this size; a guest that writes more to it loses what it wrote.
+const CONSOLE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Of a console, in an error or event.
+const CONSOLE_TAIL_BYTES: usize = 4 * 1024;
+
+/// What the driver needs to know.
+#[derive(Debug, Clone)]
+pub struct QemuConfig {
+    /// The engine's own directory; one engine at a time uses it.
+    pub state_dir: PathBuf,
+    /// Holds `kernel/vmlinux` and `kernel/modules/`, as `scripts/setup` makes them.
+    pub share_dir: PathBuf,
+    /// Holds `warren-guest`, `warren-jail` and `libramguard.so`.
+    pub libexec_dir: PathBuf,
+    pub accelerator: AcceleratorChoice,
+    /// How many VMs to keep restored and paused for the next launch, of each template for which
+    /// [`Engine::keep_standby`] was called.
+    pub standby: usize,
+}
+
+/// The engine on QEMU.
+pub struct Qemu {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    tools: Tools,
+    state: StateDir,
+    slots: Slots,
+    accelerator: Accelerator,
+    report: EngineReport,
+    vms: Mutex<HashMap<VmId, Arc<Running>>>,
+    events: broadcast::Sender<EngineEvent>,
+    standby: Standby,
+    tasks: TaskTracker,
+    _lock: nix::fcntl::Flock<File>,
+}
+
+/// The way to a VM that runs.
+struct Running {
+    slot: Slot,
+    process: Process,
+    channel: Channel,
+    /// Set before its end is brought about, so that nobody takes the end for a crash.
+    stopping: AtomicBool,
+}
+
+impl Qemu {
+    /// Looks for the tools, finds the accelerator, and removes what an engine before it left half made.
+    ///
+    /// # Errors
+    /// A missing tool or file by name; another engine on the same directory; no KVM where it is required.
+    pub async fn open(config: QemuConfig) -> Result<Arc<Self>, EngineError> {
+        let inner = blocking(move || Inner::open(&config)).await?;
+        let engine = Arc::new(Self { inner: Arc::new(inner) });
+        tracing::info!(
+            vmm = engine.inner.report.vmm,
+            accelerator = engine.inner.report.accelerator,
+            reason = engine.inner.report.reason,
+            "engine is ready"
+        );
+        Ok(engine)
+    }
+}
+
+/// Runs what blocks (processes, namespaces, QMP) off the runtime's own threads.
+async fn blocking<T: Send + 'static>(
+    body: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, EngineError> {
+    match tokio::task::spawn_blocking(body).await {
+        Ok(result) => result,
+        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+        Err(e) => Err(host_error(Path::new("the engine"), "run", std::io::Error::other(e))),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inner {
+    fn open(config: &QemuConfig) -> Result<Self, EngineError> {
+        if !nix::unistd::geteuid().is_root() {
+            let source = std::io::Error::from_raw_os_error(libc::EPERM);
+            return Err(host_error(
+                Path::new("the engine"),
+                "make namespaces and control groups, for which it must be root",
+                source,
+            ));
+        }
+        let state = StateDir::open(&config.state_dir)?;
+        let lock = exclusive(&config.state_dir)?;
+        let qemu = find_program("qemu-system-x86_64")?;
+        let vmm = qemu_version(&qemu)?;
+        let present = |dir: &Path, name: &str, package: &str| {
+            let path = dir.join(name);
+            if path.exists() {
+                return Ok(path);
+            }
+            let reason = format!("{} is not there; {package}", path.display());
+            Err(EngineError::ToolMissing { tool: name.to_owned(), reason })
+        };
+        let kernel_dir = config.share_dir.join("kernel");
+        let built = "`make build` makes it";
+        let guest = present(&config.libexec_dir, "warren-guest", built)?;
+        let modules = present(&kernel_dir, "modules", "`make setup` fetches it")?;
+        let tools = Tools {
+            qemu,
+            jail: present(&config.libexec_dir, "warren-jail", built)?,
+            ramguard: present(&config.libexec_dir, "libramguard.so", built)?,
+            kernel: present(&kernel_dir, "vmlinux", "`make setup` fetches it")?,
+            initrd: initrd::build(&guest, &modules, &config.state_dir)?,
+        };
+        let slots = Slots::new(&config.state_dir);
+        remove_internal(&slots, &state)?;
+        let finding = calibration::find(config.accelerator, &tools, &state, &slots, &vmm)?;
+        let accelerator = match finding.accelerator {
+            Accelerator::Kvm => "kvm",
+            Accelerator::Tcg => "tcg",
+        };
+        Ok(Self {
+            report: EngineReport { vmm, accelerator: accelerator.into(), reason: finding.reason },
+            accelerator: finding.accelerator,
+            tools,
+            state,
+            slots,
+            vms: Mutex::default(),
+            events: broadcast::channel(EVENTS_BEHIND_MAX).0,
+            standby: Standby::new(config.standby),
+            tasks: TaskTracker::new(),
+            _lock: lock,
+        })
+    }
+
+    fn machine(&self, memory_mib: u32, vcpus: u8) -> Machine {
+        Machine { accelerator: self.accelerator, memory_mib, vcpus }
+    }
+
+    /// What a template and a clone must have in common; QEMU itself does not check it.
+    fn fingerprint(&self, memory_mib: u32, vcpus: u8) -> String {
+        let arguments = self.machine(memory_mib, vcpus).arguments("", Start::Boot);
+        let kernel = fs::metadata(&self.tools.kernel).map(|m| m.len()).unwrap_or_default();
+        let text = format!(
+            "{} {kernel} {:?} {arguments:?}",
+            self.report.vmm,
+            self.tools.initrd.file_name()
+        );
+        hex::encode(&Sha256::digest(text)[..16])
+    }
+
+    fn running(&self, id: &VmId) -> Result<Arc<Running>, EngineError> {
+        lock(&self.vms).get(id).cloned().ok_or_else(|| EngineError::NoSuchVm(id.clone()))
+    }
+
+    /// Names the VM in an error of its channel and adds what its console said last.
+    fn explain(&self, id: &VmId, error: EngineError) -> EngineError {
+        match error {
+            EngineError::Guest { reason, .. } => EngineError::Guest {
+                subject: id.to_string(),
+                reason,
+                console: console_tail(&self.state.vm(id), CONSOLE_TAIL_BYTES),
+            },
+            EngineError::TimedOut { what, after_ms, .. } => {
+                EngineError::TimedOut { subject: id.to_string(), what, after_ms }
+            }
+            other => other,
+        }
+    }
+
+    /// Passes on what the guest says unasked.
+    fn listener(self: &Arc<Self>, id: &VmId) -> crate::channel::Listener {
+        let (events, id) = (self.events.clone(), id.clone());
+        Box::new(move |message| {
+            let id = id.clone();
+            let event = match message {
+                GuestMessage::Log { error, data } => EngineEvent::Log { id, error, data },
+                GuestMessage::AppExited { exit } => EngineEvent::AppExited { id, exit },
+                _ => return,
+            };
+            // Nobody may be listening.
+            let _ = events.send(event);
+        })
+    }
+
+    /// Puts a VM into the books and watches for its end.
+    fn register(self: &Arc<Self>, id: &VmId, running: Running) {
+        let running = Arc::new(running);
+        lock(&self.vms).insert(id.clone(), running.clone());
+        let (inner, id) = (self.clone(), id.clone());
+        self.tasks.spawn(async move {
+            running.process.ended().await;
+            let status = running.process.reap();
+            if running.stopping.load(Ordering::Acquire) {
+                return;
+            }
+            lock(&inner.vms).remove(&id);
+            let console = console_tail(&inner.state.vm(&id), CONSOLE_TAIL_BYTES);
+            let reason = reason_of_end(running.slot, status, &console);
+            tracing::warn!(vm = %id, reason, "a VM ended by itself");
+            let _ = inner.events.send(EngineEvent::Died { id, reason, console });
+        });
+    }
+}
+
+fn reason_of_end(slot: Slot, status: Option<std::process::ExitStatus>, console: &str) -> String {
+    if cgroup::ran_out_of_memory(slot) {
+        return "the VM used more memory than its limit on the host".into();
+    }
+    if console.contains("Kernel panic") {
+        return "the guest's kernel panicked".into();
+    }
+    match status {
+        Some(status) if status.success() => "the guest powered off".into(),
+        Some(status) => format!("the VMM ended with {status}"),
+        None => "the VMM ended".into(),
+    }
+}
+
+#[async_trait]
+impl Engine for Qemu {
+    fn report(&self) -> EngineReport {
+        self.inner.report.clone()
+    }
+
+    async fn make_template(
+        &self,
+        id: &TemplateId,
+        spec: TemplateSpec,
+        progress: mpsc::UnboundedSender<TemplateStage>,
+    ) -> Result<TemplateInfo, EngineError> {
+        if let Some(info) = self.inner.template(id)? {
+            return Ok(info);
+        }
+        self.inner.make_template(id, spec, &progress).await
+    }
+
+    async fn template(&self, id: &TemplateId) -> Result<Option<TemplateInfo>, EngineError> {
+        self.inner.template(id)
+    }
+
+    async fn remove_template(&self, id: &TemplateId) -> Result<(), EngineError> {
+        self.inner.drop_standby(Some(id)).await;
+        let dir = self.inner.state.template(id);
+        remove_directory(dir.path())
+    }
+
+    async fn launch(&self, spec: LaunchSpec) -> Result<Launched, EngineError> {
+        self.inner.launch(spec).await
+    }
+
+    async fn adopt(&self, id: &VmId) -> Result<Launched, EngineError> {
+        self.inner.adopt(id).await
+    }
+
+    async fn list(&self) -> Result<Vec<Listing>, EngineError> {
+        let inner = self.inner.clone();
+        blocking(move || inner.list()).await
+    }
+
+    async fn stop(&self, id: &VmId, grace: Option<Duration>) -> Result<(), EngineError> {
+        let running = lock(&self.inner.vms).remove(id);
+        if let Some(running) = &running {
+            running.stopping.store(true, Ordering::Release);
+            if let Some(grace) = grace {
+                power_off(running, grace).await;
+            }
+        }
+        let (inner, id) = (self.inner.clone(), id.clone());
+        blocking(move || {
+            let slot = inner.slot_of(&id)?;
+            remove_remains(&inner.slots, &inner.state, &id, slot)
+        })
+        .await
+    }
+
+    async fn call_hook(&self, id: &VmId, request: HookRequest) -> Result<HookOutcome, EngineError> {
+        let running = self.inner.running(id)?;
+        let within = Duration::from_millis(request.timeout_ms.into()) + HOOK_SLACK;
+        let answer = running
+            .channel
+            .call("a hook", within, |call| HostMessage::Hook { call, request })
+            .await
+            .map_err(|e| self.inner.explain(id, e))?;
+        match answer {
+            GuestMessage::HookAnswered { outcome, .. } => Ok(outcome),
+            other => Err(unexpected(id, &other)),
+        }
+    }
+
+    async fn exec(&self, id: &VmId, request: ExecRequest) -> Result<ExecSession, EngineError> {
+        let running = self.inner.running(id)?;
+        running.channel.exec(request).await.map_err(|e| self.inner.explain(id, e))
+    }
+
+    async fn usage(&self, id: &VmId) -> Result<VmUsage, EngineError> {
+        let running = self.inner.running(id)?;
+        blocking(move || usage::read(running.process.pid, running.slot)).await
+    }
+
+    async fn console_tail(&self, id: &VmId, bytes_max: usize) -> Result<String, EngineError> {
+        Ok(console_tail(&self.inner.state.vm(id), bytes_max))
+    }
+
+    async fn cold_boot(&self, template: &TemplateId) -> Result<Duration, EngineError> {
+        self.inner.cold_boot(template).await
+    }
+
+    async fn keep_standby(&self, template: Option<&TemplateId>) -> Result<(), EngineError> {
+        self.inner.keep_standby(template).await
+    }
+
+    async fn shutdown(&self) {
+        self.inner.drop_standby(None).await;
+    }
+
+    fn events(&self) -> broadcast::Receiver<EngineEvent> {
+        self.inner.events.subscribe()
+    }
+}
+
+fn unexpected(id: &VmId, message: &GuestMessage) -> EngineError {
+    let reason = format!("it answered with something that was not asked for: {message:?}");
+    EngineError::Guest { subject: id.to_string(), reason, console: String::new() }
+}
+
+/// Asks the guest to end, and waits for it as long as its grace allows.
+async fn power_off(running: &Running, grace: Duration) {
+    let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+    // A guest that cannot be asked is ended without being asked.
+    if running.channel.send(&HostMessage::PowerOff { grace_ms }).await.is_ok() {
+        let _ = tokio::time::timeout(grace + POWER_OFF_SLACK, running.process.ended()).await;
+    }
+}
+
+/// Removes what there is of a VM, in an order that can be repeated from any point: its processes, then
+/// what they used, then its directory, and at last the slot that says that there was anything.
+fn remove_remains(
+    slots: &Slots,
+    state: &StateDir,
+    id: &VmId,
+    slot: Option<Slot>,
+) -> Result<(), EngineError> {
+    if let Some(slot) = slot {
+        cgroup::remove(slot)?;
+        namespace::remove(slot)?;
+    }
+    remove_directory(state.vm(id).path())?;
+    if let Some(slot) = slot {
+        let lock = slot::lock()?;
+        slots.give_back(&lock, slot)?;
+        if slot::all_taken()?.is_empty() {
+            firewall::take_down(&lock)?;
+            cgroup::remove_parents();
+        }
+    }
+    Ok(())
+}
+
+fn remove_directory(path: &Path) -> Result<(), EngineError> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(host_error(path, "remove", e)),
+        _ => Ok(()),
+    }
+}
+
+/// VMs in the making or on standby belong to the engine that made them; it is gone.
+fn remove_internal(slots: &Slots, state: &StateDir) -> Result<(), EngineError> {
+    let taken: HashMap<VmId, Slot> =
+        slots.taken()?.into_iter().map(|(slot, id)| (id, slot)).collect();
+    let all = state.vms()?.into_iter().chain(taken.keys().cloned());
+    for id in all.filter(VmId::is_internal) {
+        remove_remains(slots, state, &id, taken.get(&id).copied())?;
+    }
+    Ok(())
+}
+
+impl Inner {
+    fn slot_of(&self, id: &VmId) -> Result<Option<Slot>, EngineError> {
+        Ok(self.slots.taken()?.into_iter().find(|(_, vm)| vm == id).map(|(slot, _)| slot))
+    }
+
+    fn list(&self) -> Result<Vec<Listing>, EngineError> {
+        let mut found: HashMap<VmId, bool> =
+            self.state.vms()?.into_iter().map(|id| (id, false)).collect();
+        for (slot, id) in self.slots.taken()? {
+            let complete = self.state.vm(&id).record().exists();
+            found.insert(id, complete && !cgroup::processes(slot).is_empty());
+        }
+        found.retain(|id, _| !id.is_internal());
+        self.trim_consoles();
+        Ok(found.into_iter().map(|(id, running)| Listing { id, running }).collect())
+    }
+
+    /// A guest may write to its console without end; the host's disk has one.
+    fn trim_consoles(&self) {
+        for id in lock(&self.vms).keys() {
+            let path = self.state.vm(id).console();
+            if fs::metadata(&path).is_ok_and(|m| m.len() > CONSOLE_BYTES_MAX)
+                && let Ok(file) = File::options().write(true).open(&path)
+            {
+                // QEMU appends: it goes on at the new end.
+                let _ = file.set_len(0);
+            }
+        }
+    }
+}
+
+/// The end of a VM's console; where the VMM itself said something, that too.
+fn console_tail(dir: &VmDir, bytes_max: usize) -> String {
+    let tail = |path: PathBuf| {
+        let mut text = Vec::new();
+        if let Ok(mut file) = File::open(&path) {
+            let length = file.metadata().map(|m| m.len()).unwrap_or_default();
+            let _ = file.seek(SeekFrom::Start(length.saturating_sub(bytes_max as u64)));
+            let _ = file.take(bytes_max as u64).read_to_end(&mut text);
+        }
+        String::from_utf8_lossy(&text).trim_end().to_owned()
+    };
+    let (console, vmm) = (tail(dir.console()), tail(dir.vmm_log()));
+    if vmm.is_empty() { console } else { format!("{console}\n{vmm}") }
+}
+
+/// One engine for each directory.
+fn exclusive(dir: &Path) -> Result<nix::fcntl::Flock<File>, EngineError> {
+    let path = dir.join("lock");
+    let file = File::create(&path).map_err(|e| host_error(&path, "create", e))?;
+    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, e)| host_error(&path, "lock; another Warren uses this directory", e.into()))
+}
+
+fn find_program(name: &str) -> Result<PathBuf, EngineError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file()).ok_or_else(
+        || EngineError::ToolMissing {
+            tool: name.to_owned(),
+            reason: "it is not on the PATH; `make setup` installs it (Debian: qemu-system-x86)"
+                .into(),
+        },
+    )
+}
+
+fn qemu_version(qemu: &Path) -> Result<String, EngineError> {
+    let failed =
+        |reason: String| EngineError::ToolMissing { tool: qemu.display().to_string(), reason };
+    let output = std::process::Command::new(qemu)
+        .arg("--version")
+        .output()
+        .map_err(|e| failed(e.to_string()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    // "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)"
+    let version = text
+        .split_whitespace()
+        .nth(3)
+        .ok_or_else(|| failed("it does not tell its version".into()))?;
+    Ok(format!("qemu {version}"))
+}

@@ -1,0 +1,200 @@
+//! Where the engine keeps its files, and what it writes about a template and a VM.
+//!
+//! ```text
+//! DIR/templates/ID/{manifest.json, ram, device.state, disk.qcow2, rootfs.ext4}
+//! DIR/vms/ID/{vm.json, disk.qcow2, console.log, vmm.log, qmp.sock, agent.sock, root/}
+//! DIR/initrd-DIGEST.cpio, DIR/calibration.json
+//! ```
+//! A template's directory appears whole, by a rename; a VM's directory is made after its slot was
+//! taken and removed before the slot is given back, so that nothing can be left without an owner.
+
+use crate::{EngineError, TemplateId, TemplateInfo, VmId};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// The engine's directory.
+#[derive(Debug, Clone)]
+pub(crate) struct StateDir(PathBuf);
+
+impl StateDir {
+    pub(crate) fn open(path: &Path) -> Result<Self, EngineError> {
+        let dir = Self(path.to_owned());
+        for sub in [dir.0.join("templates"), dir.0.join("vms")] {
+            fs::create_dir_all(&sub).map_err(|e| host_error(&sub, "create the directory", e))?;
+        }
+        Ok(dir)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn template(&self, id: &TemplateId) -> TemplateDir {
+        TemplateDir(self.0.join("templates").join(id.as_str()))
+    }
+
+    pub(crate) fn vm(&self, id: &VmId) -> VmDir {
+        VmDir(self.0.join("vms").join(id.as_str()))
+    }
+
+    /// The names of all VM directories.
+    pub(crate) fn vms(&self) -> Result<Vec<VmId>, EngineError> {
+        let dir = self.0.join("vms");
+        let failed = |e| host_error(&dir, "list", e);
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            // What has no name of a VM was not put there by us.
+            if let Some(id) = name.to_str().and_then(|name| VmId::new(name).ok()) {
+                ids.push(id);
+            }
+        }
+        Ok(ids)
+    }
+}
+
+/// Wraps an I/O error with what was tried on which path.
+pub(crate) fn host_error(subject: &Path, action: &str, source: io::Error) -> EngineError {
+    EngineError::Host { subject: subject.display().to_string(), action: action.to_owned(), source }
+}
+
+/// Writes a file whole or not at all.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
+    let part = path.with_extension("part");
+    fs::write(&part, bytes)
+        .and_then(|()| fs::rename(&part, path))
+        .map_err(|e| host_error(path, "write", e))
+}
+
+pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), EngineError> {
+    let bytes = serde_json::to_vec_pretty(value)
+        .map_err(|e| host_error(path, "encode", io::Error::other(e)))?;
+    write_whole(path, &bytes)
+}
+
+/// None where there is no such file.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, EngineError> {
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|e| host_error(path, "decode", io::Error::other(e))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(host_error(path, "read", e)),
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct TemplateDir(PathBuf);
+
+impl TemplateDir {
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+    pub(crate) fn ram(&self) -> PathBuf {
+        self.0.join("ram")
+    }
+    pub(crate) fn device_state(&self) -> PathBuf {
+        self.0.join("device.state")
+    }
+    pub(crate) fn disk(&self) -> PathBuf {
+        self.0.join("disk.qcow2")
+    }
+    pub(crate) fn rootfs(&self) -> PathBuf {
+        self.0.join("rootfs.ext4")
+    }
+    pub(crate) fn manifest(&self) -> PathBuf {
+        self.0.join("manifest.json")
+    }
+    /// Where it is made before it is complete.
+    pub(crate) fn part(&self) -> TemplateDir {
+        Self(self.0.with_extension("part"))
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct VmDir(PathBuf);
+
+impl VmDir {
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+    pub(crate) fn record(&self) -> PathBuf {
+        self.0.join("vm.json")
+    }
+    pub(crate) fn disk(&self) -> PathBuf {
+        self.0.join("disk.qcow2")
+    }
+    pub(crate) fn console(&self) -> PathBuf {
+        self.0.join("console.log")
+    }
+    /// What the jail and QEMU say on their standard error.
+    pub(crate) fn vmm_log(&self) -> PathBuf {
+        self.0.join("vmm.log")
+    }
+    pub(crate) fn qmp_socket(&self) -> PathBuf {
+        self.0.join("qmp.sock")
+    }
+    pub(crate) fn agent_socket(&self) -> PathBuf {
+        self.0.join("agent.sock")
+    }
+    /// Mount point of the jail's root; always empty on the host.
+    pub(crate) fn jail_root(&self) -> PathBuf {
+        self.0.join("root")
+    }
+}
+
+/// What is known of a template, on disk beside it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    /// What must be the same on the loading side: QEMU does not check it (`spec/engine-qemu.md`, 12).
+    pub(crate) fingerprint: String,
+    pub(crate) memory_mib: u32,
+    pub(crate) vcpus: u8,
+    pub(crate) disk_size_bytes: u64,
+    pub(crate) cold_boot_ms: u64,
+    pub(crate) memory_bytes: u64,
+    pub(crate) rootfs_bytes: u64,
+    pub(crate) disk_bytes: u64,
+    pub(crate) app: AppRecord,
+    pub(crate) ready: Option<ReadyRecord>,
+}
+
+/// The app as stored; the wire's own type may change without a template being lost.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct AppRecord {
+    pub(crate) argv: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) working_dir: String,
+    pub(crate) user: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ReadyRecord {
+    pub(crate) port: u16,
+    pub(crate) path: String,
+    pub(crate) timeout_ms: u32,
+}
+
+impl Manifest {
+    pub(crate) fn info(&self, id: &TemplateId) -> TemplateInfo {
+        TemplateInfo {
+            id: id.clone(),
+            memory_mib: self.memory_mib,
+            vcpus: self.vcpus,
+            cold_boot_ms: self.cold_boot_ms,
+            memory_bytes: self.memory_bytes,
+            rootfs_bytes: self.rootfs_bytes,
+            disk_bytes: self.disk_bytes,
+        }
+    }
+}
+
+/// What is known of a VM, on disk beside it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct VmRecord {
+    pub(crate) slot: u16,
+    pub(crate) template: String,
+}

@@ -1,1 +1,38 @@
 //! The AWS surface: authentication, authorisation, one module per service.
+//!
+//! [`router`] answers what the stock clients send to the services of [`SERVICES`]; [`Authenticator`]
+//! is also for Warren's own service. It knows HTTP and AWS's words; what happens is `control`'s.
+
+#![forbid(unsafe_code)]
+
+mod auth;
+mod error;
+mod iam;
+mod logs;
+mod microvms;
+mod protocol;
+mod route;
+mod secrets;
+mod server;
+mod service;
+mod shape;
+mod sigv4;
+mod sts;
+
+pub use auth::{Access, AuthError, AuthSettings, Authenticator, CLOCK_SKEW, Denied, Principal};
+pub use iam::{AccessKey, Arn, Context, IamConfig, IamError, PolicyError, RoleConfig, UserConfig};
+pub use server::{REQUEST_BODY_BYTES_MAX, router};
+
+use control::Control;
+use std::sync::Arc;
+
+/// What the services work with.
+#[derive(Clone, Debug)]
+pub struct AwsState {
+    pub control: Arc<Control>,
+    pub authenticator: Arc<Authenticator>,
+}
+
+/// Every service here; adding one is a module and a line.
+static SERVICES: &[&service::Service] =
+    &[&microvms::SERVICE, &secrets::SERVICE, &sts::SERVICE, &logs::SERVICE];

@@ -1,0 +1,355 @@
+//! Who is calling, and may they: [`Authenticator`], used by every service here and by Warren's own
+//! (signing name `warren`).
+//!
+//! Long-lived keys belong to users of the configuration; short-lived ones carry a session token
+//! that `control::Credentials` opens, so that nothing is stored for a session.
+
+use crate::{
+    iam::{
+        Asker, Context, Decision, Directory, IamConfig, IamError, Identity, PolicyDocument,
+        Request, Trust, decide,
+    },
+    sigv4::{Claim, Dialect, Expectation, SignatureFault, verify},
+};
+use control::{Clock, ControlError, Credentials, Session};
+use http::request::Parts;
+use ring::digest;
+use std::{fmt, sync::Arc, time::Duration};
+
+/// Difference between the clocks of client and server that AWS puts up with.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+
+/// What an [`Authenticator`] is made from.
+#[derive(Clone)]
+pub struct AuthSettings {
+    pub region: String,
+    /// 12 digits.
+    pub account: String,
+    /// How far a client's clock may be off; AWS's is [`CLOCK_SKEW`].
+    pub clock_skew: Duration,
+    pub clock: Arc<dyn Clock>,
+    pub iam: IamConfig,
+}
+
+/// Authenticates requests and authorises actions.
+pub struct Authenticator {
+    region: String,
+    account: String,
+    skew: time::Duration,
+    clock: Arc<dyn Clock>,
+    directory: Directory,
+    credentials: Arc<Credentials>,
+}
+
+/// An authenticated caller.
+#[derive(Clone, Debug)]
+pub struct Principal {
+    arn: String,
+    account: String,
+    user_id: String,
+    kind: Kind,
+    identity: Arc<Identity>,
+    session_policy: Option<Arc<PolicyDocument>>,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    User {
+        name: String,
+    },
+    /// The role's own ARN, beside that of the session.
+    AssumedRole {
+        role_arn: String,
+    },
+}
+
+impl Principal {
+    /// `arn:aws:iam::…:user/…` or `arn:aws:sts::…:assumed-role/…/…`.
+    #[must_use]
+    pub fn arn(&self) -> &str {
+        &self.arn
+    }
+
+    #[must_use]
+    pub fn account(&self) -> &str {
+        &self.account
+    }
+
+    /// `AIDA…`, or `AROA…:session`.
+    #[must_use]
+    pub fn user_id(&self) -> &str {
+        &self.user_id
+    }
+}
+
+/// Why a request is not believed; Display says it in AWS's words.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct AuthError(#[from] pub(crate) SignatureFault);
+
+impl AuthError {
+    /// The code that AWS's JSON services give it, for example `InvalidSignatureException`.
+    #[must_use]
+    pub fn code(&self) -> String {
+        let error = crate::error::ApiError::signature(&self.0, crate::protocol::Protocol::RestJson);
+        error.code.into_owned()
+    }
+}
+
+/// What a principal wants to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Access<'a> {
+    /// `lambda:RunMicrovm`.
+    pub action: &'a str,
+    /// ARN or `*`. None: something that does not exist; allowed where the action is allowed on
+    /// anything.
+    pub resource: Option<&'a str>,
+    /// Condition keys beyond those of every request.
+    pub context: &'a Context,
+}
+
+/// A refusal in AWS's words.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "User: {principal} is not authorized to perform: {action} on resource: {resource} {because}"
+)]
+pub struct Denied {
+    pub principal: String,
+    pub action: String,
+    pub resource: String,
+    because: String,
+}
+
+impl Authenticator {
+    /// # Errors
+    /// [`IamError`] where a policy cannot be read.
+    pub fn new(settings: AuthSettings, credentials: Arc<Credentials>) -> Result<Self, IamError> {
+        Ok(Self {
+            region: settings.region,
+            account: settings.account,
+            skew: time::Duration::try_from(settings.clock_skew).unwrap_or(time::Duration::MAX / 4),
+            clock: settings.clock,
+            directory: Directory::build(settings.iam)?,
+            credentials,
+        })
+    }
+
+    /// Checks the signature of a request to the service with this signing name.
+    ///
+    /// # Errors
+    /// [`AuthError`]: no signature, an unknown key, a wrong one, a clock that is off…
+    pub fn authenticate(
+        &self,
+        parts: &Parts,
+        body: &[u8],
+        signing_name: &str,
+    ) -> Result<Principal, AuthError> {
+        let claim = Claim::parse(parts)?;
+        let (principal, secret) = self.look_up(&claim)?;
+        let expected = Expectation {
+            region: &self.region,
+            service: signing_name,
+            dialect: if signing_name == "s3" { Dialect::S3 } else { Dialect::General },
+            now: self.clock.now().utc(),
+            skew: self.skew,
+        };
+        verify(&claim, parts, body, &expected, &secret)?;
+        Ok(principal)
+    }
+
+    /// Decides by the principal's policies and its session's.
+    ///
+    /// # Errors
+    /// [`Denied`] with action and resource.
+    pub fn authorize(&self, principal: &Principal, access: &Access<'_>) -> Result<(), Denied> {
+        let mut context = self.context_of(principal);
+        context.extend(access.context);
+        let request =
+            Request { action: access.action, resource: access.resource, context: &context };
+        let denied = |because: String| Denied {
+            principal: principal.arn.clone(),
+            action: access.action.to_owned(),
+            resource: access.resource.unwrap_or("*").to_owned(),
+            because,
+        };
+        let refusal = |decision: Decision, kind: &str| match decision {
+            Decision::Allowed => Ok(()),
+            Decision::ExplicitDeny => {
+                Err(denied(format!("with an explicit deny in an {kind} policy")))
+            }
+            Decision::ImplicitDeny => {
+                Err(denied(format!("because no {kind} policy allows the {} action", access.action)))
+            }
+        };
+        refusal(decide(&principal.identity.policies, &request), "identity-based")?;
+        match &principal.session_policy {
+            Some(policy) => {
+                let decision = decide([policy.as_ref()], &request);
+                refusal(decision, "session").map_err(|denied| Denied {
+                    because: denied.because.replace("an session", "a session"),
+                    ..denied
+                })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether `principal` may assume the role of this name: its trust policy must name it, or its
+    /// account, and then the principal's own policies must allow it too.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub(crate) fn authorize_assume(
+        &self,
+        principal: &Principal,
+        role_name: &str,
+        role_arn: &str,
+    ) -> Result<(), Denied> {
+        let context = self.context_of(principal);
+        let own_arn = match &principal.kind {
+            Kind::User { .. } => &principal.arn,
+            Kind::AssumedRole { role_arn } => role_arn,
+        };
+        let asker = Asker::Principal { arn: own_arn, account: &principal.account };
+        let access =
+            Access { action: "sts:AssumeRole", resource: Some(role_arn), context: &context };
+        let denied = |because: &str| Denied {
+            principal: principal.arn.clone(),
+            action: access.action.to_owned(),
+            resource: role_arn.to_owned(),
+            because: because.to_owned(),
+        };
+        match self.directory.trust(role_name, asker, &context) {
+            Trust::Named => Ok(()),
+            Trust::Account => self.authorize(principal, &access),
+            Trust::Denied => Err(denied("with an explicit deny in the role trust policy")),
+            Trust::None => {
+                Err(denied("because no role trust policy allows the sts:AssumeRole action"))
+            }
+        }
+    }
+
+    /// Whether the role's trust policy lets this service (`lambda.amazonaws.com`) assume it.
+    pub(crate) fn service_is_trusted(&self, role_name: &str, service: &str) -> bool {
+        let trust = self.directory.trust(role_name, Asker::Service(service), &Context::default());
+        matches!(trust, Trust::Named)
+    }
+
+    pub(crate) fn role_exists(&self, role_name: &str) -> bool {
+        self.directory.role(role_name).is_some()
+    }
+
+    pub(crate) fn region(&self) -> &str {
+        &self.region
+    }
+
+    pub(crate) fn account(&self) -> &str {
+        &self.account
+    }
+
+    /// The caller that the claim names, unproven, and the secret that would prove it.
+    fn look_up(&self, claim: &Claim) -> Result<(Principal, String), SignatureFault> {
+        if let Some(token) = &claim.session_token {
+            let session = self.credentials.open_session_token(&claim.access_key, token);
+            let session = session.map_err(|error| match error {
+                ControlError::ExpiredSessionToken => SignatureFault::TokenExpired,
+                _ => SignatureFault::UnknownKey,
+            })?;
+            return self.session_principal(&session);
+        }
+        if let Some(owner) = self.directory.key(&claim.access_key) {
+            let principal = self.user_principal(&owner.user)?;
+            return Ok((principal, owner.secret.secret.clone()));
+        }
+        let operator = self.credentials.operator();
+        if operator.access_key_id == claim.access_key {
+            let principal = self.user_principal(&operator.user)?;
+            return Ok((principal, operator.secret_access_key.expose().to_owned()));
+        }
+        Err(SignatureFault::UnknownKey)
+    }
+
+    fn user_principal(&self, name: &str) -> Result<Principal, SignatureFault> {
+        let identity = self.directory.user(name).ok_or(SignatureFault::UnknownKey)?;
+        Ok(Principal {
+            arn: format!("arn:aws:iam::{}:user/{name}", self.account),
+            account: self.account.clone(),
+            user_id: unique_id("AIDA", &self.account, name),
+            kind: Kind::User { name: name.to_owned() },
+            identity,
+            session_policy: None,
+        })
+    }
+
+    fn session_principal(&self, session: &Session) -> Result<(Principal, String), SignatureFault> {
+        let role = session.role.name();
+        let identity = self.directory.role(role).ok_or(SignatureFault::UnknownKey)?;
+        // It was read when the session began; a policy that no longer parses allows nothing.
+        let session_policy = match &session.session_policy {
+            Some(text) => {
+                let policy = PolicyDocument::parse(text).map_err(|_| SignatureFault::UnknownKey)?;
+                Some(Arc::new(policy))
+            }
+            None => None,
+        };
+        let principal = Principal {
+            arn: format!(
+                "arn:aws:sts::{}:assumed-role/{role}/{}",
+                session.role.account(),
+                session.session_name
+            ),
+            account: session.role.account().to_owned(),
+            user_id: format!("{}:{}", role_id(&self.account, role), session.session_name),
+            kind: Kind::AssumedRole { role_arn: session.role.as_str().to_owned() },
+            identity,
+            session_policy,
+        };
+        Ok((principal, session.secret_access_key.expose().to_owned()))
+    }
+
+    /// The condition keys that every request has.
+    fn context_of(&self, principal: &Principal) -> Context {
+        let mut context = Context::default();
+        let now = self.clock.now();
+        context.set("aws:CurrentTime", now.to_string());
+        context.set("aws:EpochTime", now.utc().unix_timestamp().to_string());
+        context.set("aws:SecureTransport", "false");
+        context.set("aws:RequestedRegion", self.region.clone());
+        context.set("aws:PrincipalAccount", principal.account.clone());
+        context.set("aws:userid", principal.user_id.clone());
+        match &principal.kind {
+            Kind::User { name } => {
+                context.set("aws:PrincipalArn", principal.arn.clone());
+                context.set("aws:PrincipalType", "User");
+                context.set("aws:username", name.clone());
+            }
+            Kind::AssumedRole { role_arn } => {
+                context.set("aws:PrincipalArn", role_arn.clone());
+                context.set("aws:PrincipalType", "AssumedRole");
+            }
+        }
+        context
+    }
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+/// `AROA…`: the id of a role, the same for its whole life.
+pub(crate) fn role_id(account: &str, role: &str) -> String {
+    unique_id("AROA", account, role)
+}
+
+/// 21 characters as AWS's ids have, made from the name, so that nothing need be stored.
+fn unique_id(prefix: &str, account: &str, name: &str) -> String {
+    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let digest = digest::digest(&digest::SHA256, format!("{prefix}{account}/{name}").as_bytes());
+    let letters =
+        digest.as_ref().iter().take(17).filter_map(|byte| {
+            ALPHABET.get(usize::from(byte % 32)).map(|letter| char::from(*letter))
+        });
+    prefix.chars().chain(letters).collect()
+}

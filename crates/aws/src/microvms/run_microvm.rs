@@ -1,0 +1,223 @@
+//! `RunMicrovm`: the launch path. Rights on the image, on the role that is passed and on every
+//! connector, defaults included; then `control` records the VM and answers PENDING.
+
+use super::{
+    describe,
+    error::{bad_id, from_control, validation},
+    identifier::{BadArnText, image_arn, version_argument},
+    network::{self, Direction},
+    shapes::{BOOLEAN, CLIENT_TOKEN, CONNECTORS, IMAGE_IDENTIFIER, LOGGING, ROLE_ARN, VERSION},
+};
+use crate::{
+    error::ApiError,
+    iam::Context,
+    protocol::Reply,
+    service::{Call, Operation},
+    shape::{Member, Shape},
+};
+use control::{
+    AutoResume, ClientToken, IdlePolicy, ImageArn, ImageVersion, LogGroup, LogStream, Logging,
+    MAXIMUM_DURATION, RoleArn, RunMicrovm,
+};
+use http::Method;
+use serde::Deserialize;
+use std::time::Duration;
+
+/// The service that assumes execution roles.
+const LAMBDA: &str = "lambda.amazonaws.com";
+
+static IDLE_SECONDS: Shape = Shape::Integer { min: 60, max: i32::MAX as i64 };
+static SUSPENDED_SECONDS: Shape = Shape::Integer { min: 0, max: i32::MAX as i64 };
+static IDLE_POLICY: Shape = Shape::Structure(&[
+    Member::required("maxIdleDurationSeconds", &IDLE_SECONDS),
+    Member::required("suspendedDurationSeconds", &SUSPENDED_SECONDS),
+    Member::required("autoResumeEnabled", &BOOLEAN),
+]);
+static PAYLOAD: Shape = Shape::secret(0, control::RUN_HOOK_PAYLOAD_BYTES_MAX);
+static DURATION: Shape = Shape::Integer { min: 1, max: MAXIMUM_DURATION.as_secs() as i64 };
+static INPUT: Shape = Shape::Structure(&[
+    Member::optional("ingressNetworkConnectors", &CONNECTORS),
+    Member::optional("egressNetworkConnectors", &CONNECTORS),
+    Member::required("imageIdentifier", &IMAGE_IDENTIFIER),
+    Member::optional("imageVersion", &VERSION),
+    Member::optional("executionRoleArn", &ROLE_ARN),
+    Member::optional("idlePolicy", &IDLE_POLICY),
+    Member::optional("logging", &LOGGING),
+    Member::optional("runHookPayload", &PAYLOAD),
+    Member::optional("maximumDurationInSeconds", &DURATION),
+    Member::optional("clientToken", &CLIENT_TOKEN),
+]);
+
+pub(super) static OPERATION: Operation = Operation {
+    name: "RunMicrovm",
+    route: Some((Method::POST, "/2025-09-09/microvms")),
+    input: &INPUT,
+    run: |call| Box::pin(run(call)),
+};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Input {
+    ingress_network_connectors: Option<Vec<String>>,
+    egress_network_connectors: Option<Vec<String>>,
+    image_identifier: String,
+    image_version: Option<String>,
+    execution_role_arn: Option<String>,
+    idle_policy: Option<IdlePolicyInput>,
+    logging: Option<LoggingInput>,
+    run_hook_payload: Option<String>,
+    maximum_duration_in_seconds: Option<u64>,
+    client_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct IdlePolicyInput {
+    max_idle_duration_seconds: u64,
+    suspended_duration_seconds: u64,
+    auto_resume_enabled: bool,
+}
+
+/// A union; the shape has seen to it that one member is set.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LoggingInput {
+    cloud_watch: Option<CloudWatchInput>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CloudWatchInput {
+    log_group: Option<String>,
+    log_stream: Option<String>,
+}
+
+async fn run(call: Call) -> Result<Reply, ApiError> {
+    let input: Input = call.input()?;
+    let arn = image_arn(&call, &input.image_identifier, BadArnText::Run).await?;
+    call.authorize(&arn.to_string())?;
+    let execution_role = input.execution_role_arn.as_deref().map(RoleArn::parse).transpose();
+    let execution_role = execution_role.map_err(|error| bad_id(&error))?;
+    if let Some(role) = &execution_role {
+        authorize_pass_role(&call, role)?;
+    }
+    let version = input.image_version.as_deref().map(version_argument).transpose()?;
+    let ingress = input.ingress_network_connectors.unwrap_or_default();
+    let egress = input.egress_network_connectors.unwrap_or_default();
+    authorize_connectors(&call, &ingress, Direction::Ingress, &arn, version).await?;
+    authorize_connectors(&call, &egress, Direction::Egress, &arn, version).await?;
+    network::check(&ingress, Direction::Ingress)?;
+    network::check(&egress, Direction::Egress)?;
+
+    let client_token = input.client_token.as_deref().map(ClientToken::parse).transpose();
+    let request = RunMicrovm {
+        version,
+        execution_role,
+        idle_policy: input.idle_policy.map(idle_policy).transpose()?,
+        logging: logging(input.logging)?,
+        run_hook_payload: input.run_hook_payload,
+        maximum_duration: input
+            .maximum_duration_in_seconds
+            .map_or(MAXIMUM_DURATION, Duration::from_secs),
+        ingress_connectors: ingress,
+        egress_connectors: egress,
+        client_token: client_token.map_err(|error| bad_id(&error))?,
+        ..RunMicrovm::of(arn.name)
+    };
+    let microvm = call.state.control.run_microvm(request).await.map_err(from_control)?;
+    Ok(Reply::ok(describe::microvm(&microvm)))
+}
+
+/// The caller may give this role away, and Lambda may take it. Where it may not, AWS names the
+/// caller's right all the same.
+fn authorize_pass_role(call: &Call, role: &RoleArn) -> Result<(), ApiError> {
+    let context = Context::default().with("iam:PassedToService", LAMBDA);
+    call.authorize_action("iam:PassRole", Some(role.as_str()), &context)?;
+    let authenticator = &call.state.authenticator;
+    let problem = if !authenticator.role_exists(role.name()) || role.account() != call.account() {
+        "because the role does not exist"
+    } else if !authenticator.service_is_trusted(role.name(), LAMBDA) {
+        "because the role's trust policy does not let lambda.amazonaws.com assume it"
+    } else {
+        return Ok(());
+    };
+    Err(call.access_denied(format!(
+        "User: {} is not authorized to perform: iam:PassRole on resource: {role} {problem}",
+        call.principal.arn()
+    )))
+}
+
+/// PassNetworkConnector on each connector that the VM will have.
+async fn authorize_connectors(
+    call: &Call,
+    given: &[String],
+    direction: Direction,
+    image: &ImageArn,
+    version: Option<ImageVersion>,
+) -> Result<(), ApiError> {
+    let defaults;
+    let effective = match (given, direction) {
+        ([], Direction::Ingress) => {
+            defaults = vec![network::managed(call, "HTTP_INGRESS")];
+            &defaults
+        }
+        ([], Direction::Egress) => {
+            defaults = image_egress(call, image, version).await;
+            &defaults
+        }
+        (given, Direction::Ingress | Direction::Egress) => given,
+    };
+    effective.iter().try_for_each(|connector| {
+        call.authorize_action("lambda:PassNetworkConnector", Some(connector), &Context::default())
+    })
+}
+
+/// The connectors of the image's version. One that does not exist has the default: that it is
+/// missing is told after the rights are known.
+async fn image_egress(call: &Call, image: &ImageArn, version: Option<ImageVersion>) -> Vec<String> {
+    let images = call.state.control.images();
+    let version = match version {
+        Some(version) => Some(version),
+        None => images.get(&image.name).await.ok().and_then(|image| image.latest_active_version),
+    };
+    let connectors = match version {
+        Some(version) => images.version(&image.name, version).await.ok(),
+        None => None,
+    }
+    .map(|version| version.spec.egress_connectors)
+    .unwrap_or_default();
+    if connectors.is_empty() { vec![network::managed(call, "INTERNET_EGRESS")] } else { connectors }
+}
+
+fn idle_policy(input: IdlePolicyInput) -> Result<IdlePolicy, ApiError> {
+    if input.max_idle_duration_seconds > MAXIMUM_DURATION.as_secs() {
+        return Err(validation(format!(
+            "1 validation error detected: Value '{}' at 'idlePolicy.maxIdleDurationSeconds' failed \
+             to satisfy constraint: Member must have value less than or equal to {}",
+            input.max_idle_duration_seconds,
+            MAXIMUM_DURATION.as_secs()
+        )));
+    }
+    Ok(IdlePolicy {
+        max_idle: Duration::from_secs(input.max_idle_duration_seconds),
+        suspended: Duration::from_secs(input.suspended_duration_seconds),
+        auto_resume: if input.auto_resume_enabled {
+            AutoResume::Enabled
+        } else {
+            AutoResume::Disabled
+        },
+    })
+}
+
+fn logging(input: Option<LoggingInput>) -> Result<Logging, ApiError> {
+    let Some(LoggingInput { cloud_watch }) = input else { return Ok(Logging::Default) };
+    let Some(CloudWatchInput { log_group, log_stream }) = cloud_watch else {
+        return Ok(Logging::Disabled);
+    };
+    let group = log_group.as_deref().map(LogGroup::parse).transpose();
+    let stream = log_stream.as_deref().map(LogStream::parse).transpose();
+    Ok(Logging::CloudWatch {
+        group: group.map_err(|error| bad_id(&error))?,
+        stream: stream.map_err(|error| bad_id(&error))?,
+    })
+}

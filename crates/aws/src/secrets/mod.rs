@@ -1,0 +1,36 @@
+//! Secrets Manager: what a session needs, and what a person needs to manage it. One file an
+//! operation.
+
+mod create_secret;
+mod delete_secret;
+mod describe_secret;
+mod error;
+mod get_secret_value;
+mod list_secrets;
+mod put_secret_value;
+mod secret_id;
+mod shapes;
+mod update_secret;
+mod value;
+
+use crate::{protocol::Protocol, service::Service};
+
+pub(crate) static SERVICE: Service = Service {
+    signing_name: "secretsmanager",
+    protocol: Protocol::Json,
+    target_prefix: "secretsmanager",
+    path_prefixes: &[],
+    xml_namespace: "",
+    message_member: "Message",
+    validation_code: "ValidationException",
+    operations: &[
+        &create_secret::OPERATION,
+        &put_secret_value::OPERATION,
+        &get_secret_value::OPERATION,
+        &describe_secret::OPERATION,
+        &list_secrets::OPERATION,
+        &update_secret::OPERATION,
+        &delete_secret::OPERATION,
+    ],
+    unavailable: &[],
+};

@@ -1,0 +1,145 @@
+//! One request, from HTTP to HTTP: find the operation, authenticate, decode, check, run, encode.
+
+use crate::{
+    AwsState,
+    error::ApiError,
+    iam::Context,
+    protocol::{Frame, Protocol, Reply, decode_form, decode_json, encode, encode_error},
+    route::{Found, NotFound, find, form_of},
+    service::Call,
+};
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::ConnectInfo,
+    response::Response,
+};
+use http::{Request, StatusCode, request::Parts};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+/// Largest request body in bytes. The largest that an operation here takes is PutLogEvents' 1 MiB.
+pub const REQUEST_BODY_BYTES_MAX: usize = 6 * 1024 * 1024;
+
+/// Every AWS service of this Warren, as the fallback of a router: merge others' routes into it.
+///
+/// Where the server is started with `into_make_service_with_connect_info::<SocketAddr>()`, policies
+/// may use `aws:SourceIp`.
+pub fn router(state: AwsState) -> Router {
+    let state = Arc::new(state);
+    Router::new().fallback(move |request: Request<Body>| {
+        let state = state.clone();
+        async move { answer(state, request).await }
+    })
+}
+
+/// What the log says of a request.
+struct Record {
+    request_id: String,
+    operation: String,
+    principal: String,
+}
+
+async fn answer(state: Arc<AwsState>, request: Request<Body>) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let mut record = Record {
+        request_id: uuid::Uuid::new_v4().to_string(),
+        operation: "-".to_owned(),
+        principal: "-".to_owned(),
+    };
+    let (response, error) = serve(state, request, &mut record).await;
+    let ms = started.elapsed().as_secs_f64() * 1000.0;
+    let status = response.status().as_u16();
+    let Record { request_id, operation, principal } = record;
+    match error {
+        Some(ApiError { code, internal: Some(internal), .. }) => {
+            tracing::error!(%method, operation, principal, status, ms, request_id, %code, internal, "request");
+        }
+        Some(ApiError { code, .. }) => {
+            tracing::info!(%method, operation, principal, status, ms, request_id, %code, "request");
+        }
+        None => tracing::info!(%method, operation, principal, status, ms, request_id, "request"),
+    }
+    response
+}
+
+async fn serve(
+    state: Arc<AwsState>,
+    request: Request<Body>,
+    record: &mut Record,
+) -> (Response, Option<ApiError>) {
+    let (parts, body) = request.into_parts();
+    let request_id = record.request_id.clone();
+    let mut frame = Frame {
+        protocol: Protocol::RestJson,
+        operation: "",
+        xml_namespace: "",
+        message_member: "message",
+        request_id: &request_id,
+    };
+    let body = match axum::body::to_bytes(body, REQUEST_BODY_BYTES_MAX).await {
+        Ok(body) => body,
+        Err(_) => {
+            let error = too_large();
+            return (encode_error(&error, &frame), Some(error));
+        }
+    };
+    let found = match find(&parts, &body) {
+        Ok(found) => found,
+        Err(NotFound { protocol, service, asked, error }) => {
+            record.operation = format!("unknown: {}", asked.chars().take(128).collect::<String>());
+            frame.protocol = protocol;
+            frame.message_member = service.map_or("message", |service| service.message_member);
+            return (encode_error(&error, &frame), Some(error));
+        }
+    };
+    record.operation = format!("{}:{}", found.service.signing_name, found.operation.name);
+    frame.protocol = found.service.protocol;
+    frame.operation = found.operation.name;
+    frame.xml_namespace = found.service.xml_namespace;
+    frame.message_member = found.service.message_member;
+    match perform(state, found, &parts, body, record).await {
+        Ok(reply) => (encode(reply, &frame), None),
+        Err(error) => (encode_error(&error, &frame), Some(error)),
+    }
+}
+
+async fn perform(
+    state: Arc<AwsState>,
+    found: Found,
+    parts: &Parts,
+    body: Bytes,
+    record: &mut Record,
+) -> Result<Reply, ApiError> {
+    let Found { service, operation, labels } = found;
+    let principal = state
+        .authenticator
+        .authenticate(parts, &body, service.signing_name)
+        .map_err(|error| ApiError::signature(&error.0, service.protocol))?;
+    principal.arn().clone_into(&mut record.principal);
+    let input = match service.protocol {
+        Protocol::RestJson | Protocol::Json => {
+            decode_json(operation.input, labels, parts.uri.query().unwrap_or_default(), &body)?
+        }
+        Protocol::Query | Protocol::RestXml => {
+            decode_form(operation.input, &form_of(parts, &body).unwrap_or_default())
+        }
+    };
+    // Before anything else is asked, as AWS does.
+    if let Some(faults) = operation.input.faults(&input) {
+        return Err(ApiError::bad(service.validation_code, faults));
+    }
+    let mut context = Context::default();
+    if let Some(ConnectInfo(address)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() {
+        context.set("aws:SourceIp", address.ip().to_string());
+    }
+    (operation.run)(Call { state, service, operation, principal, input, context }).await
+}
+
+fn too_large() -> ApiError {
+    ApiError::new(
+        "RequestEntityTooLargeException",
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("Request must be smaller than {REQUEST_BODY_BYTES_MAX} bytes"),
+    )
+}

@@ -23,9 +23,15 @@ pub(crate) struct Found {
 pub(crate) struct NotFound {
     pub(crate) protocol: Protocol,
     pub(crate) service: Option<&'static Service>,
-    /// What it asked for, for the log.
+    /// What it asked for: an operation's name, or method and path.
     pub(crate) asked: String,
-    pub(crate) error: ApiError,
+}
+
+impl NotFound {
+    pub(crate) fn error(&self) -> ApiError {
+        let message = format!("Unknown operation: {} is not available in this Warren.", self.asked);
+        ApiError::unknown_operation(self.protocol, message)
+    }
 }
 
 /// # Errors
@@ -44,10 +50,10 @@ pub(crate) fn find(parts: &Parts, body: &[u8]) -> Result<Found, NotFound> {
     if let Some(service) = by_prefix.or(by_name) {
         return by_path(service, parts);
     }
-    if signing_name != "s3" {
-        if let Some(form) = form_of(parts, body) {
-            return by_action(&signing_name, &form);
-        }
+    if signing_name != "s3"
+        && let Some(form) = form_of(parts, body)
+    {
+        return by_action(&signing_name, &form);
     }
     let protocol = if signing_name == "s3" { Protocol::RestXml } else { Protocol::RestJson };
     let what = match signing_name.as_str() {
@@ -58,8 +64,7 @@ pub(crate) fn find(parts: &Parts, body: &[u8]) -> Result<Found, NotFound> {
 }
 
 fn unknown(protocol: Protocol, service: Option<&'static Service>, asked: String) -> NotFound {
-    let message = format!("Unknown operation: {asked} is not available in this Warren.");
-    NotFound { protocol, service, error: ApiError::unknown_operation(protocol, message), asked }
+    NotFound { protocol, service, asked }
 }
 
 fn by_target(target: &str) -> Result<Found, NotFound> {

@@ -86,10 +86,12 @@ async fn serve(
     };
     let found = match find(&parts, &body) {
         Ok(found) => found,
-        Err(NotFound { protocol, service, asked, error }) => {
+        Err(not_found) => {
+            let NotFound { protocol, service, asked } = &not_found;
             record.operation = format!("unknown: {}", asked.chars().take(128).collect::<String>());
-            frame.protocol = protocol;
+            frame.protocol = *protocol;
             frame.message_member = service.map_or("message", |service| service.message_member);
+            let error = not_found.error();
             return (encode_error(&error, &frame), Some(error));
         }
     };

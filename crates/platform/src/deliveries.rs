@@ -1,0 +1,225 @@
+//! Webhooks on their way: at most three attempts each, then dropped (spec 5).
+//!
+//! Deliveries stand in the rows with the time of their next attempt. One task picks what is
+//! due, up to a bound at the same time, and writes down what came of it; after a start it goes
+//! on where the rows stand. An attempt is signed with its own time, so a retry is never stale.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agents::webhook::{ID_HEADER, Keys, SIGNATURE_HEADER, TIMESTAMP_HEADER};
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::Full;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rand::Rng as _;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Timestamp;
+use crate::emulator::Emulator;
+use crate::fault::Fault;
+use crate::store::{AttemptRow, DeliveryRow, DueDelivery, Verdict};
+
+/// Attempts at the same time.
+const CONCURRENT_MAX: u32 = 32;
+/// Pause after a fault of the store.
+const FAULT_PAUSE: Duration = Duration::from_secs(1);
+
+/// How deliveries are retried.
+#[derive(Debug, Clone, Copy)]
+pub struct DeliveryRules {
+    /// Attempts for one endpoint and event.
+    pub attempts_max: u32,
+    /// Longest wait before the second attempt; doubles with each further one. The real wait is
+    /// drawn between half of it and all of it.
+    pub backoff_base: Duration,
+    /// No wait is longer.
+    pub backoff_max: Duration,
+    /// How long an endpoint may take to answer (the platform's own limit is not known).
+    pub timeout: Duration,
+}
+
+impl Default for DeliveryRules {
+    /// The platform's: three attempts, 5 to 120 seconds apart.
+    fn default() -> Self {
+        Self {
+            attempts_max: 3,
+            backoff_base: Duration::from_secs(10),
+            backoff_max: Duration::from_secs(120),
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+type Http = Client<HttpConnector, Full<Bytes>>;
+
+/// Delivers until `ending`.
+pub(crate) async fn run(emulator: Arc<Emulator>, rules: DeliveryRules, ending: CancellationToken) {
+    let client: Http = Client::builder(TokioExecutor::new()).build_http();
+    while !ending.is_cancelled() {
+        if let Err(fault) = deliver_due(&emulator, &client, rules, &ending).await {
+            tracing::error!(
+                error = &fault as &dyn std::error::Error,
+                "webhook deliveries cannot be read or written"
+            );
+            tokio::select! {
+                () = tokio::time::sleep(FAULT_PAUSE) => {}
+                () = ending.cancelled() => {}
+            }
+        }
+    }
+}
+
+/// Makes all attempts that are due, or waits until one is, or for news.
+async fn deliver_due(
+    emulator: &Arc<Emulator>,
+    client: &Http,
+    rules: DeliveryRules,
+    ending: &CancellationToken,
+) -> Result<(), Fault> {
+    let mut rows = emulator.store.read().await?;
+    let waiting = DeliveryRow::due(&mut rows, CONCURRENT_MAX).await?;
+    drop(rows);
+    let next = waiting.first().map(|delivery| delivery.due);
+    let now = emulator.now();
+    let mut attempts = JoinSet::new();
+    for delivery in waiting.into_iter().filter(|delivery| delivery.due <= now) {
+        let (emulator, client) = (emulator.clone(), client.clone());
+        attempts.spawn(async move { attempt(&emulator, &client, rules, delivery).await });
+    }
+    if attempts.is_empty() {
+        let due = async {
+            match next {
+                Some(at) => emulator.clock.sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = due => {}
+            () = emulator.deliveries.notified() => {}
+            () = ending.cancelled() => {}
+        }
+        return Ok(());
+    }
+    // Attempts that are cut off here are made again after the next start: a receiver must
+    // expect an event more than once anyway.
+    loop {
+        tokio::select! {
+            done = attempts.join_next() => match done {
+                None => return Ok(()),
+                Some(Ok(written)) => written?,
+                Some(Err(panic)) => tracing::error!(error = %panic, "a webhook attempt died"),
+            },
+            () = ending.cancelled() => return Ok(()),
+        }
+    }
+}
+
+/// One attempt, and its line in the log.
+async fn attempt(
+    emulator: &Emulator,
+    client: &Http,
+    rules: DeliveryRules,
+    delivery: DueDelivery,
+) -> Result<(), Fault> {
+    let at = emulator.now();
+    let answer = match tokio::time::timeout(rules.timeout, post(client, &delivery, at)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(format!("no answer within {} ms", rules.timeout.as_millis())),
+    };
+    let verdict = judge(&answer, delivery.attempts + 1, emulator.now(), rules);
+    let attempt = match answer {
+        Ok(status) => AttemptRow { at, status: Some(status.as_u16()), error: None },
+        Err(error) => AttemptRow { at, status: None, error: Some(error) },
+    };
+    match &verdict {
+        Verdict::Delivered => {}
+        Verdict::Retry(_) => tracing::debug!(
+            hook = %delivery.hook, url = delivery.endpoint.url, ?attempt, "webhook not taken"
+        ),
+        Verdict::Drop | Verdict::Disable(_) => tracing::warn!(
+            hook = %delivery.hook, url = delivery.endpoint.url, ?attempt, "webhook dropped"
+        ),
+    }
+    let mut change = emulator.store.change().await?;
+    DeliveryRow::attempted(change.rows(), &delivery, &attempt, &verdict).await?;
+    change.commit().await?;
+    Ok(())
+}
+
+async fn post(client: &Http, delivery: &DueDelivery, at: Timestamp) -> Result<StatusCode, String> {
+    let keys = Keys::parse(&delivery.endpoint.secret).map_err(|error| error.to_string())?;
+    let time = at.to_datetime();
+    let signature = keys.sign(delivery.hook.as_str(), time, delivery.body.as_bytes());
+    let request = Request::post(&delivery.endpoint.url)
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::USER_AGENT, "warren-platform")
+        .header(ID_HEADER, delivery.hook.as_str())
+        .header(TIMESTAMP_HEADER, time.unix_timestamp().to_string())
+        .header(SIGNATURE_HEADER, signature)
+        .body(Full::new(Bytes::from(delivery.body.clone())))
+        .map_err(|error| error.to_string())?;
+    let answer = client.request(request).await.map_err(|error| chain(&error))?;
+    Ok(answer.status())
+}
+
+/// What follows from an answer. Redirects are not followed: they disable the endpoint.
+fn judge(
+    answer: &Result<StatusCode, String>,
+    attempts: u32,
+    now: Timestamp,
+    rules: DeliveryRules,
+) -> Verdict {
+    match answer {
+        Ok(status) if status.is_success() => Verdict::Delivered,
+        Ok(status) if status.is_redirection() => {
+            Verdict::Disable(format!("it answered with a redirect, {status}"))
+        }
+        Ok(_) | Err(_) if attempts >= rules.attempts_max => Verdict::Drop,
+        Ok(_) | Err(_) => Verdict::Retry(now.plus(backoff(attempts, rules))),
+    }
+}
+
+/// The wait after so many attempts.
+fn backoff(attempts: u32, rules: DeliveryRules) -> Duration {
+    let doublings = attempts.saturating_sub(1).min(16);
+    let longest = rules.backoff_base.saturating_mul(1 << doublings).min(rules.backoff_max);
+    longest.mul_f64(rand::rng().random_range(0.5..=1.0))
+}
+
+/// An error with its causes: a refused connection hides below "client error".
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_micros(0);
+
+    #[test]
+    fn a_delivery_is_dropped_after_the_last_attempt() {
+        let rules = DeliveryRules::default();
+        let refused = Ok(StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(matches!(judge(&refused, 1, NOW, rules), Verdict::Retry(_)));
+        assert!(matches!(judge(&refused, 2, NOW, rules), Verdict::Retry(_)));
+        assert!(matches!(judge(&refused, 3, NOW, rules), Verdict::Drop));
+        assert!(matches!(judge(&Ok(StatusCode::NO_CONTENT), 1, NOW, rules), Verdict::Delivered));
+        assert!(matches!(judge(&Ok(StatusCode::FOUND), 1, NOW, rules), Verdict::Disable(_)));
+    }
+
+    #[test]
+    fn waits_double_up_to_their_bound() {
+        let rules = DeliveryRules::default();
+        for (attempts, longest) in [(1, 10), (2, 20), (9, 120), (99, 120)] {
+            let wait = backoff(attempts, rules);
+            let longest = Duration::from_secs(longest);
+            assert!(wait <= longest && wait >= longest / 2, "{attempts}: {wait:?}");
+        }
+    }
+}

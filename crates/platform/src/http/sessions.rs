@@ -1,0 +1,307 @@
+//! `/v1/sessions`, without their events.
+
+use agents::{EnvironmentId, SessionId};
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use serde_json::{Map, Value, json};
+
+use super::answer::page_with_previous;
+use super::input::{Body, Fields, Query, RESOURCES};
+use super::{Emu, events, toolset};
+use crate::clock::Timestamp;
+use crate::emulator::{Caller, NewSession, patch_metadata};
+use crate::fault::Fault;
+use crate::ids::AgentId;
+use crate::machine::{UserEvent, status_of};
+use crate::store::{Order, SessionBody, SessionFilter, SessionRow};
+
+const TITLE_CHARS_MAX: usize = 512;
+const SYSTEM_CHARS_MAX: usize = 100_000;
+const ID_CHARS_MAX: usize = 256;
+const INITIAL_EVENTS_MAX: usize = 50;
+const RESOURCES_MAX: usize = 100;
+const STATUSES: [&str; 4] = ["rescheduling", "running", "idle", "terminated"];
+
+pub(super) async fn create(
+    State(surface): Emu,
+    Extension(caller): Extension<Caller>,
+    Body(mut fields): Body,
+) -> Result<Json<Value>, Fault> {
+    caller.may_operate()?;
+    let AgentChoice { id, version, overrides } = agent(&mut fields)?;
+    let environment: EnvironmentId = fields.required_id("environment_id")?;
+    refuse_resources(&mut fields)?;
+    let mut metadata = Map::new();
+    patch_metadata(&mut metadata, fields.metadata()?)?;
+    let body = SessionBody {
+        title: fields.text("title", TITLE_CHARS_MAX)?,
+        metadata,
+        resources: Vec::new(),
+        vault_ids: vault_ids(&mut fields)?,
+        budget: fields.object("budget")?.map(|budget| Value::Object(budget.rest())),
+    };
+    let initial_events = initial_events(&mut fields)?;
+    fields.finish()?;
+    let new = NewSession {
+        agent: id,
+        agent_version: version,
+        overrides,
+        environment,
+        body,
+        initial_events,
+    };
+    let session = surface.emulator.create_session(new).await?;
+    Ok(Json(show(&session, surface.emulator.now())))
+}
+
+pub(super) async fn get(
+    State(surface): Emu,
+    Extension(caller): Extension<Caller>,
+    Path(session): Path<String>,
+) -> Result<Json<Value>, Fault> {
+    let session = surface.emulator.session(&caller, &id(&session)?).await?;
+    Ok(Json(show(&session, surface.emulator.now())))
+}
+
+pub(super) async fn list(
+    State(surface): Emu,
+    Extension(caller): Extension<Caller>,
+    query: Query,
+) -> Result<Json<Value>, Fault> {
+    caller.may_operate()?;
+    let statuses = query.many("statuses");
+    if let Some(bad) = statuses.iter().find(|status| !STATUSES.contains(&status.as_str())) {
+        return Err(Fault::field(
+            "statuses",
+            format_args!("{bad:?} is not one of {}", STATUSES.join(", ")),
+        ));
+    }
+    let version = query.number("agent_version", 1, u32::MAX.into())?;
+    let filter = SessionFilter {
+        include_archived: query.switch("include_archived")?,
+        statuses,
+        agent: query.one("agent_id").map(AgentId::from_text),
+        agent_version: version.and_then(|version| i64::try_from(version).ok()),
+        created: query.created_at()?,
+    };
+    let slice = query.slice(RESOURCES, Order::Descending)?;
+    let now = surface.emulator.now();
+    let found = surface.emulator.sessions(&filter, slice).await?;
+    Ok(Json(page_with_previous(found, |session| show(session, now))))
+}
+
+pub(super) async fn update(
+    State(surface): Emu,
+    Extension(caller): Extension<Caller>,
+    Path(session): Path<String>,
+    Body(mut fields): Body,
+) -> Result<Json<Value>, Fault> {
+    caller.may_operate()?;
+    let title = match fields.has("title") {
+        true => Some(fields.text("title", TITLE_CHARS_MAX)?),
+        false => None,
+    };
+    let metadata = fields.metadata()?;
+    let mut changes = Map::new();
+    if let Some(mut agent) = fields.object("agent")? {
+        changes = replaced_tools(&mut agent)?;
+        agent.finish()?;
+    }
+    fields.finish()?;
+    let id = id(&session)?;
+    let session = surface.emulator.update_session(&id, title, metadata, changes).await?;
+    Ok(Json(show(&session, surface.emulator.now())))
+}
+
+pub(super) async fn archive(
+    State(surface): Emu,
+    Extension(caller): Extension<Caller>,
+    Path(session): Path<String>,
+) -> Result<Json<Value>, Fault> {
+    caller.may_operate()?;
+    let session = surface.emulator.archive_session(&id(&session)?).await?;
+    Ok(Json(show(&session, surface.emulator.now())))
+}
+
+pub(super) async fn delete(
+    State(surface): Emu,
+    Extension(caller): Extension<Caller>,
+    Path(session): Path<String>,
+) -> Result<Json<Value>, Fault> {
+    caller.may_operate()?;
+    surface.emulator.delete_session(&id(&session)?).await?;
+    Ok(Json(json!({"id": session, "type": "session_deleted"})))
+}
+
+/// Sessions of this emulator have no resources.
+pub(super) async fn resources(
+    State(surface): Emu,
+    Extension(caller): Extension<Caller>,
+    Path(session): Path<String>,
+) -> Result<Json<Value>, Fault> {
+    surface.emulator.session(&caller, &id(&session)?).await?;
+    Ok(Json(json!({"data": [], "next_page": null})))
+}
+
+/// The one thread of a session.
+pub(super) async fn threads(
+    State(surface): Emu,
+    Extension(caller): Extension<Caller>,
+    Path(session): Path<String>,
+) -> Result<Json<Value>, Fault> {
+    let session = surface.emulator.session(&caller, &id(&session)?).await?;
+    let mut agent = session.agent.clone();
+    if let Value::Object(members) = &mut agent {
+        members.remove("multiagent");
+    }
+    let now = surface.emulator.now();
+    Ok(Json(json!({"data": [{
+        "type": "session_thread",
+        "id": session.state.thread().as_str(),
+        "session_id": session.id.as_str(),
+        "parent_thread_id": null,
+        "workflow_run_id": null,
+        "agent": agent,
+        "status": status_of(session.state.status()),
+        "stats": stats(&session, now),
+        "usage": no_tokens(),
+        "created_at": session.created_at.to_string(),
+        "updated_at": session.updated_at.to_string(),
+        "archived_at": session.archived_at.map(|time| time.to_string()),
+    }], "next_page": null})))
+}
+
+/// A session's id in a path: what cannot be one is not found.
+pub(super) fn id(text: &str) -> Result<SessionId, Fault> {
+    SessionId::new(text).map_err(|_| Fault::not_found("session", text))
+}
+
+/// Which agent a session gets.
+struct AgentChoice {
+    id: AgentId,
+    version: Option<i64>,
+    /// Members that replace the agent's own.
+    overrides: Map<String, Value>,
+}
+
+/// `agent`: an id, a reference with a version, or one with overrides.
+fn agent(fields: &mut Fields) -> Result<AgentChoice, Fault> {
+    let place = fields.place("agent");
+    let value = match fields.given("agent") {
+        None => return Err(Fault::field(place, "is required")),
+        Some(Value::String(id)) => {
+            let id = AgentId::from_text(id);
+            return Ok(AgentChoice { id, version: None, overrides: Map::new() });
+        }
+        Some(value) => value,
+    };
+    let mut agent = Fields::of(&place, value)
+        .map_err(|_| Fault::field(&place, "must be an agent's id, or an object with an id"))?;
+    let kind = agent.required_text("type", ID_CHARS_MAX)?;
+    let id = AgentId::from_text(agent.required_text("id", ID_CHARS_MAX)?);
+    let version = agent.positive("version")?;
+    let overrides = match kind.as_str() {
+        "agent" => Map::new(),
+        "agent_with_overrides" => {
+            let mut overrides = replaced_tools(&mut agent)?;
+            if agent.has("system") {
+                let system = agent.text("system", SYSTEM_CHARS_MAX)?;
+                overrides.insert("system".into(), json!(system));
+            }
+            let model = toolset::model(&mut agent)?.map(|model| ("model".to_owned(), model));
+            let skills = toolset::skills(&mut agent)?.map(|skills| ("skills".to_owned(), skills));
+            overrides.extend(model.into_iter().chain(skills));
+            overrides
+        }
+        _ => return Err(agent.fault("type", "must be agent or agent_with_overrides")),
+    };
+    agent.finish()?;
+    Ok(AgentChoice { id, version, overrides })
+}
+
+fn replaced_tools(agent: &mut Fields) -> Result<Map<String, Value>, Fault> {
+    let tools = toolset::tools(agent)?.map(|tools| ("tools".to_owned(), tools));
+    let servers = toolset::mcp_servers(agent)?.map(|list| ("mcp_servers".to_owned(), list));
+    Ok(tools.into_iter().chain(servers).collect())
+}
+
+/// Files and repositories cannot be mounted into a sandbox that is not the platform's (spec
+/// 1.2); memory stores are not played here.
+fn refuse_resources(fields: &mut Fields) -> Result<(), Fault> {
+    let place = fields.place("resources");
+    let resources = fields.array("resources", RESOURCES_MAX)?.unwrap_or_default();
+    let Some(first) = resources.into_iter().next() else { return Ok(()) };
+    let mut resource = Fields::of(format_args!("{place}.0"), first)?;
+    let kind = resource.required_text("type", ID_CHARS_MAX)?;
+    Err(match kind.as_str() {
+        "file" | "github_repository" => resource.fault(
+            "type",
+            format_args!("{kind} resources are not supported on self_hosted environments"),
+        ),
+        "memory_store" => resource.fault("type", "this emulator has no memory stores"),
+        _ => resource.fault("type", "must be file, github_repository or memory_store"),
+    })
+}
+
+fn vault_ids(fields: &mut Fields) -> Result<Vec<String>, Fault> {
+    let place = fields.place("vault_ids");
+    let ids = fields.array("vault_ids", RESOURCES_MAX)?.unwrap_or_default().into_iter();
+    ids.map(|id| match id {
+        Value::String(id) => Ok(id),
+        _ => Err(Fault::field(&place, "must hold strings")),
+    })
+    .collect()
+}
+
+fn initial_events(fields: &mut Fields) -> Result<Vec<UserEvent>, Fault> {
+    let place = fields.place("initial_events");
+    let list = fields.array("initial_events", INITIAL_EVENTS_MAX)?.unwrap_or_default();
+    let list = list.into_iter().enumerate();
+    list.map(|(at, value)| match events::parse(&format!("{place}.{at}"), value)? {
+        message @ UserEvent::Message { .. } => Ok(message),
+        _ => Err(Fault::field(format_args!("{place}.{at}.type"), "must be user.message")),
+    })
+    .collect()
+}
+
+fn show(session: &SessionRow, now: Timestamp) -> Value {
+    let mut usage = no_tokens();
+    usage["active_seconds"] = json!(session.state.active(now).as_secs_f64());
+    json!({
+        "type": "session",
+        "id": session.id.as_str(),
+        "status": status_of(session.state.status()),
+        "agent": session.agent,
+        "environment_id": session.environment.as_str(),
+        "title": session.body.title,
+        "metadata": session.body.metadata,
+        "resources": session.body.resources,
+        "vault_ids": session.body.vault_ids,
+        "budget": session.body.budget,
+        "usage": usage,
+        "stats": stats(session, now),
+        "outcome_evaluations": [],
+        "deployment_id": null,
+        "created_at": session.created_at.to_string(),
+        "updated_at": session.updated_at.to_string(),
+        "archived_at": session.archived_at.map(|time| time.to_string()),
+    })
+}
+
+fn stats(session: &SessionRow, now: Timestamp) -> Value {
+    let end = session.archived_at.unwrap_or(now);
+    json!({
+        "active_seconds": session.state.active(now).as_secs_f64(),
+        "duration_seconds": end.since(session.created_at).as_secs_f64(),
+    })
+}
+
+/// The scripted agent costs nothing.
+fn no_tokens() -> Value {
+    json!({
+        "input_tokens": 0,
+        "output_tokens": 0,
+        "cache_read_input_tokens": 0,
+        "cache_creation": {"ephemeral_1h_input_tokens": 0, "ephemeral_5m_input_tokens": 0},
+    })
+}

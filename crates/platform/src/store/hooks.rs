@@ -1,0 +1,303 @@
+//! Webhook endpoints, what is on its way to them, and what became of it.
+
+use serde_json::Value;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection};
+
+use super::{StoreError, json, to_json};
+use crate::clock::Timestamp;
+use crate::ids::{EndpointId, HookId};
+
+/// Deliveries that the log keeps; older ones that are over are forgotten.
+const LOG_MAX: i64 = 10_000;
+
+/// An endpoint.
+#[derive(Debug, Clone)]
+pub(crate) struct EndpointRow {
+    pub(crate) id: EndpointId,
+    pub(crate) url: String,
+    /// `whsec_…`, which signing needs as it is.
+    pub(crate) secret: String,
+    pub(crate) types: Vec<String>,
+    pub(crate) disabled_reason: Option<String>,
+}
+
+/// A delivery whose next attempt is due.
+#[derive(Debug)]
+pub(crate) struct DueDelivery {
+    pub(crate) seq: i64,
+    pub(crate) hook: HookId,
+    pub(crate) endpoint: EndpointRow,
+    pub(crate) body: String,
+    /// Attempts made so far.
+    pub(crate) attempts: u32,
+    pub(crate) due: Timestamp,
+}
+
+/// What became of one attempt.
+#[derive(Debug, Clone)]
+pub(crate) struct AttemptRow {
+    pub(crate) at: Timestamp,
+    pub(crate) status: Option<u16>,
+    pub(crate) error: Option<String>,
+}
+
+/// Where a delivery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Pending,
+    Delivered,
+    Dropped,
+}
+
+impl Outcome {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// What follows from an attempt.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// It was taken.
+    Delivered,
+    /// Another attempt then.
+    Retry(Timestamp),
+    /// No more attempts.
+    Drop,
+    /// No more attempts, and nothing more for this endpoint.
+    Disable(String),
+}
+
+/// A delivery in the log.
+#[derive(Debug)]
+pub(crate) struct DeliveryRow {
+    pub(crate) hook: HookId,
+    pub(crate) url: String,
+    pub(crate) kind: String,
+    pub(crate) subject: String,
+    pub(crate) outcome: Outcome,
+    pub(crate) created_at: Timestamp,
+    pub(crate) attempts: Vec<AttemptRow>,
+}
+
+impl EndpointRow {
+    /// Stores an endpoint; one of the same URL is replaced but for its id, and enabled again.
+    /// Returns its id.
+    pub(crate) async fn upsert(
+        &self,
+        rows: &mut SqliteConnection,
+        now: Timestamp,
+    ) -> Result<EndpointId, StoreError> {
+        let id: String = sqlx::query_scalar(
+            "INSERT INTO endpoint (id, url, secret, types, created_at) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (url) DO UPDATE
+             SET secret = excluded.secret, types = excluded.types, disabled_reason = NULL
+             RETURNING id",
+        )
+        .bind(self.id.as_str())
+        .bind(&self.url)
+        .bind(&self.secret)
+        .bind(to_json(&self.types))
+        .bind(now.micros())
+        .fetch_one(rows)
+        .await?;
+        Ok(EndpointId::from_text(id))
+    }
+
+    /// All endpoints.
+    pub(crate) async fn all(rows: &mut SqliteConnection) -> Result<Vec<Self>, StoreError> {
+        let query = sqlx::query("SELECT * FROM endpoint ORDER BY seq");
+        query.fetch_all(rows).await?.iter().map(Self::read).collect()
+    }
+
+    fn read(row: &SqliteRow) -> Result<Self, StoreError> {
+        let id: String = row.try_get("id")?;
+        Ok(Self {
+            url: row.try_get("url")?,
+            secret: row.try_get("secret")?,
+            types: json(&id, "types", row.try_get("types")?)?,
+            disabled_reason: row.try_get("disabled_reason")?,
+            id: EndpointId::from_text(id),
+        })
+    }
+}
+
+impl DeliveryRow {
+    /// Puts an event on its way to an endpoint.
+    pub(crate) async fn insert(
+        rows: &mut SqliteConnection,
+        endpoint: &EndpointId,
+        hook: &HookId,
+        body: &Value,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let data = |name: &str| body["data"][name].as_str().unwrap_or_default().to_owned();
+        sqlx::query(
+            "INSERT INTO delivery (hook_id, endpoint_id, type, subject, body, outcome,
+                                   next_attempt_at, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, 'pending', ?6, ?6)",
+        )
+        .bind(hook.as_str())
+        .bind(endpoint.as_str())
+        .bind(data("type"))
+        .bind(data("id"))
+        .bind(body.to_string())
+        .bind(now.micros())
+        .execute(rows)
+        .await?;
+        Ok(())
+    }
+
+    /// The deliveries whose next attempts come first.
+    pub(crate) async fn due(
+        rows: &mut SqliteConnection,
+        limit: u32,
+    ) -> Result<Vec<DueDelivery>, StoreError> {
+        let found = sqlx::query(
+            "SELECT e.*, d.seq AS delivery_seq, d.hook_id, d.body, d.next_attempt_at,
+                    (SELECT COUNT(*) FROM attempt a WHERE a.delivery_seq = d.seq) AS attempts
+             FROM delivery d JOIN endpoint e ON e.id = d.endpoint_id
+             WHERE d.next_attempt_at IS NOT NULL ORDER BY d.next_attempt_at, d.seq LIMIT ?1",
+        )
+        .bind(limit)
+        .fetch_all(rows)
+        .await?;
+        found
+            .iter()
+            .map(|row| {
+                Ok(DueDelivery {
+                    seq: row.try_get("delivery_seq")?,
+                    hook: HookId::from_text(row.try_get::<String, _>("hook_id")?),
+                    endpoint: EndpointRow::read(row)?,
+                    body: row.try_get("body")?,
+                    attempts: row.try_get("attempts")?,
+                    due: Timestamp::from_micros(row.try_get("next_attempt_at")?),
+                })
+            })
+            .collect()
+    }
+
+    /// Writes down an attempt and what follows from it.
+    pub(crate) async fn attempted(
+        rows: &mut SqliteConnection,
+        delivery: &DueDelivery,
+        attempt: &AttemptRow,
+        verdict: &Verdict,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO attempt (delivery_seq, number, at, status, error)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+        )
+        .bind(delivery.seq)
+        .bind(delivery.attempts + 1)
+        .bind(attempt.at.micros())
+        .bind(attempt.status)
+        .bind(&attempt.error)
+        .execute(&mut *rows)
+        .await?;
+        let (outcome, next) = match verdict {
+            Verdict::Delivered => (Outcome::Delivered, None),
+            Verdict::Retry(at) => (Outcome::Pending, Some(*at)),
+            Verdict::Drop | Verdict::Disable(_) => (Outcome::Dropped, None),
+        };
+        sqlx::query("UPDATE delivery SET outcome = ?2, next_attempt_at = ?3 WHERE seq = ?1")
+            .bind(delivery.seq)
+            .bind(outcome.name())
+            .bind(next.map(Timestamp::micros))
+            .execute(&mut *rows)
+            .await?;
+        if let Verdict::Disable(reason) = verdict {
+            disable(rows, &delivery.endpoint.id, reason).await?;
+        }
+        forget(rows, delivery.seq).await
+    }
+
+    /// The log, the newest first.
+    pub(crate) async fn log(
+        rows: &mut SqliteConnection,
+        limit: u32,
+    ) -> Result<Vec<Self>, StoreError> {
+        let found = sqlx::query(
+            "SELECT d.*, e.url FROM delivery d JOIN endpoint e ON e.id = d.endpoint_id
+             ORDER BY d.seq DESC LIMIT ?1",
+        )
+        .bind(limit)
+        .fetch_all(&mut *rows)
+        .await?;
+        let mut log = Vec::with_capacity(found.len());
+        for row in &found {
+            log.push(Self {
+                hook: HookId::from_text(row.try_get::<String, _>("hook_id")?),
+                url: row.try_get("url")?,
+                kind: row.try_get("type")?,
+                subject: row.try_get("subject")?,
+                outcome: match row.try_get("outcome")? {
+                    "delivered" => Outcome::Delivered,
+                    "dropped" => Outcome::Dropped,
+                    _ => Outcome::Pending,
+                },
+                created_at: Timestamp::from_micros(row.try_get("created_at")?),
+                attempts: attempts(rows, row.try_get("seq")?).await?,
+            });
+        }
+        Ok(log)
+    }
+}
+
+async fn attempts(
+    rows: &mut SqliteConnection,
+    delivery: i64,
+) -> Result<Vec<AttemptRow>, StoreError> {
+    let found = sqlx::query("SELECT * FROM attempt WHERE delivery_seq = ?1 ORDER BY number")
+        .bind(delivery)
+        .fetch_all(rows)
+        .await?;
+    found
+        .iter()
+        .map(|row| {
+            Ok(AttemptRow {
+                at: Timestamp::from_micros(row.try_get("at")?),
+                status: row.try_get("status")?,
+                error: row.try_get("error")?,
+            })
+        })
+        .collect()
+}
+
+/// Nothing more goes to this endpoint, what is on its way included.
+async fn disable(
+    rows: &mut SqliteConnection,
+    endpoint: &EndpointId,
+    reason: &str,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE endpoint SET disabled_reason = ?2 WHERE id = ?1")
+        .bind(endpoint.as_str())
+        .bind(reason)
+        .execute(&mut *rows)
+        .await?;
+    sqlx::query(
+        "UPDATE delivery SET outcome = 'dropped', next_attempt_at = NULL
+         WHERE endpoint_id = ?1 AND next_attempt_at IS NOT NULL",
+    )
+    .bind(endpoint.as_str())
+    .execute(rows)
+    .await?;
+    Ok(())
+}
+
+/// Keeps the log bounded.
+async fn forget(rows: &mut SqliteConnection, newest: i64) -> Result<(), StoreError> {
+    for statement in [
+        "DELETE FROM attempt WHERE delivery_seq IN
+             (SELECT seq FROM delivery WHERE seq <= ?1 AND next_attempt_at IS NULL)",
+        "DELETE FROM delivery WHERE seq <= ?1 AND next_attempt_at IS NULL",
+    ] {
+        sqlx::query(statement).bind(newest.saturating_sub(LOG_MAX)).execute(&mut *rows).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! ARCHITECTURE.md draws which crate may use which; an edge that is not in the drawing fails here.
+
+use libtest_mimic::Trial;
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
+
+/// Crate, and the crates of this workspace that it may use.
+const EDGES: [(&str, &[&str]); 15] = [
+    (
+        "warren",
+        &["agents", "aws", "control", "egress", "engine", "image", "launcher", "platform", "wire"],
+    ),
+    ("launcher", &["agents"]),
+    ("aws", &["control"]),
+    ("egress", &["control", "engine"]),
+    ("control", &["engine", "wire"]),
+    ("image", &["wire"]),
+    ("engine", &["wire"]),
+    ("guest", &["wire"]),
+    ("worker", &["agents"]),
+    ("platform", &["agents"]),
+    ("agents", &[]),
+    ("wire", &[]),
+    ("jail", &[]),
+    ("ramguard", &[]),
+    ("e2e", &["agents"]),
+];
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        Trial::test("crates_depend_only_along_the_drawn_arrows", || Ok(arrows())),
+        Trial::test("every_source_file_says_what_it_is_for", || Ok(heads())),
+    ]
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace")
+}
+
+fn arrows() {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
+        .current_dir(root())
+        .output()
+        .expect("cargo metadata");
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let names: Vec<&str> = packages.iter().filter_map(|p| p["name"].as_str()).collect();
+    let allowed: BTreeMap<_, _> = EDGES.into_iter().collect();
+    for package in packages {
+        let name = package["name"].as_str().expect("a name");
+        let allowed = allowed.get(name).unwrap_or_else(|| panic!("{name} is not in the drawing"));
+        for dependency in package["dependencies"].as_array().expect("dependencies") {
+            // Tests may look where the product may not.
+            let used = dependency["name"].as_str().expect("a name");
+            if dependency["kind"].is_null() && names.contains(&used) {
+                assert!(
+                    allowed.contains(&used),
+                    "{name} uses {used}, which the drawing does not show"
+                );
+            }
+        }
+    }
+}
+
+fn heads() {
+    let mut folders = vec![root().join("crates"), root().join("tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = fs::read_to_string(&path).expect("source");
+                assert!(
+                    text.starts_with("//!"),
+                    "{} does not begin with what it is for",
+                    path.display()
+                );
+            }
+        }
+    }
+}

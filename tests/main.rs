@@ -1,0 +1,63 @@
+//! The promises of the README, held against real VMs. One file a promise; each names its tests as sentences.
+//!
+//! The tests share one [`e2e::Site`] and run one after the other, in this order: those that kill or stop
+//! Warren come last.
+
+
+mod architecture;
+mod aws_cli;
+mod commands;
+mod crash;
+mod isolation;
+mod leaves_nothing;
+mod session;
+mod uniqueness;
+mod webhooks;
+
+use e2e::Site;
+use libtest_mimic::{Arguments, Trial};
+use std::{
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+};
+
+/// The site that the tests share, started by the first that needs it.
+#[derive(Clone, Default)]
+struct Shared(Arc<OnceLock<Site>>);
+
+impl Shared {
+    fn site(&self) -> &Site {
+        self.0.get_or_init(Site::start)
+    }
+
+    /// A test on the shared site.
+    fn test(&self, name: &str, body: fn(&Site)) -> Trial {
+        let shared = self.clone();
+        Trial::test(name, move || {
+            body(shared.site());
+            Ok(())
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // VMs are dear, and most tests look at the whole machine.
+    arguments.test_threads = Some(1);
+    let shared = Shared::default();
+    let trials = [
+        architecture::trials(),
+        session::trials(&shared),
+        uniqueness::trials(&shared),
+        isolation::trials(&shared),
+        webhooks::trials(&shared),
+        aws_cli::trials(&shared),
+        commands::trials(&shared),
+        crash::trials(&shared),
+        leaves_nothing::trials(&shared),
+    ];
+    let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());
+    // Ends the site's processes and VMs, which would outlive this one.
+    drop(Arc::into_inner(shared.0));
+    conclusion.exit_code()
+}

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-pub fn trials(shared: &Shared) -> Vec<Trial> {
+pub(crate) fn trials(shared: &Shared) -> Vec<Trial> {
     vec![
         shared.test("list_microvms_prints_its_table_as_the_readme_has_it", table),
         shared.test("a_microvm_is_run_read_and_terminated", run_get_terminate),

@@ -5,7 +5,7 @@ use e2e::{Program, Site, binary};
 use libtest_mimic::Trial;
 use std::{fs, net::TcpListener, time::Duration};
 
-pub fn trials(shared: &Shared) -> Vec<Trial> {
+pub(crate) fn trials(shared: &Shared) -> Vec<Trial> {
     vec![
         shared.test("exec_passes_streams_and_the_exit_code", exec),
         shared.test("doctor_and_verify_find_nothing_wrong_in_a_working_warren", doctor_and_verify),

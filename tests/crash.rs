@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 use serde_json::json;
 use std::{thread::sleep, time::Duration};
 
-pub fn trials(shared: &Shared) -> Vec<Trial> {
+pub(crate) fn trials(shared: &Shared) -> Vec<Trial> {
     vec![
         shared.test(
             "a_session_goes_on_when_warren_is_killed_in_the_middle_of_a_call",

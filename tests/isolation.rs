@@ -6,7 +6,7 @@ use e2e::{Namespaces, PUBLIC_ADDRESS, Program, Site, eventually};
 use libtest_mimic::Trial;
 use std::{fs, net::TcpListener, path::Path};
 
-pub fn trials(shared: &Shared) -> Vec<Trial> {
+pub(crate) fn trials(shared: &Shared) -> Vec<Trial> {
     vec![
         shared.test("a_vm_reaches_the_internet_by_nat", reaches_internet),
         shared.test(

@@ -4,7 +4,7 @@ use crate::Shared;
 use e2e::{Remains, Site, eventually};
 use libtest_mimic::Trial;
 
-pub fn trials(shared: &Shared) -> Vec<Trial> {
+pub(crate) fn trials(shared: &Shared) -> Vec<Trial> {
     vec![
         shared.test("a_vm_that_ended_leaves_nothing_on_its_host", after_a_vm),
         shared.test("warren_down_leaves_nothing_on_its_host", after_down),

@@ -3,7 +3,6 @@
 //! The tests share one [`e2e::Site`] and run one after the other, in this order: those that kill or stop
 //! Warren come last.
 
-
 mod architecture;
 mod aws_cli;
 mod commands;

@@ -5,7 +5,7 @@ use e2e::{Site, eventually};
 use libtest_mimic::Trial;
 use serde_json::json;
 
-pub fn trials(shared: &Shared) -> Vec<Trial> {
+pub(crate) fn trials(shared: &Shared) -> Vec<Trial> {
     vec![
         shared.test("a_session_runs_its_tools_in_a_vm_of_its_own", runs_tools),
         shared.test("later_turns_find_the_same_vm_with_its_files_and_shell", same_vm),

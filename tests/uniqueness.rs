@@ -5,7 +5,7 @@ use e2e::Site;
 use libtest_mimic::Trial;
 use time::OffsetDateTime;
 
-pub fn trials(shared: &Shared) -> Vec<Trial> {
+pub(crate) fn trials(shared: &Shared) -> Vec<Trial> {
     vec![shared.test("two_clones_share_nothing_that_should_be_their_own", differ)]
 }
 

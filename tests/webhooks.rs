@@ -8,7 +8,7 @@ use serde_json::json;
 use std::{collections::BTreeSet, thread, time::Duration};
 use time::OffsetDateTime;
 
-pub fn trials(shared: &Shared) -> Vec<Trial> {
+pub(crate) fn trials(shared: &Shared) -> Vec<Trial> {
     vec![
         shared.test("a_forged_delivery_is_refused_with_401", forged),
         shared.test("a_stale_delivery_is_refused_with_401", stale),

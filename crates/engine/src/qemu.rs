@@ -200,7 +200,8 @@ impl Inner {
     /// What a template and a clone must have in common; QEMU itself does not check it.
     fn fingerprint(&self, memory_mib: u32, vcpus: u8) -> String {
         let arguments = self.machine(memory_mib, vcpus).arguments("", Start::Boot);
-        let kernel = fs::metadata(&self.tools.kernel).map(|m| m.len()).unwrap_or_default();
+        let kernel =
+            fs::read_to_string(self.tools.kernel.with_file_name("version")).unwrap_or_default();
         let text = format!(
             "{} {kernel} {:?} {arguments:?}",
             self.report.vmm,

@@ -63,6 +63,13 @@ pub(crate) fn vmm_failed(id: &VmId, dir: &VmDir, error: &QmpError) -> EngineErro
     EngineError::Vmm { subject: id.to_string(), reason }
 }
 
+impl Restored {
+    /// Whether it can still go on: something may have killed its VMM while it waited.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.process.has_ended()
+    }
+}
+
 impl Inner {
     pub(crate) async fn launch(
         self: &Arc<Self>,
@@ -72,7 +79,7 @@ impl Inner {
         if lock(&self.vms).contains_key(&spec.id) || self.state.vm(&spec.id).path().exists() {
             return Err(EngineError::Exists(spec.id));
         }
-        let standby = if spec.internet { self.take_standby(&spec.template) } else { None };
+        let standby = if spec.internet { self.take_standby(&spec.template).await } else { None };
         let (restored, path) = match standby {
             Some(restored) => (self.claim(restored, &spec.id).await?, "standby"),
             None => (self.restore(&spec).await?, "clone"),

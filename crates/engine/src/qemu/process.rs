@@ -1,9 +1,10 @@
 //! A VMM process that runs: noticed when it ends, reaped when it is our child.
 
 use super::vmm::pidfd;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     process::{Child, ExitStatus},
     sync::{Mutex, PoisonError},
 };
@@ -37,6 +38,11 @@ impl Process {
         if let Ok(mut guard) = self.end.readable().await {
             guard.retain_ready();
         }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        let mut look = [PollFd::new(self.end.as_fd(), PollFlags::POLLIN)];
+        poll(&mut look, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     /// How it ended, where it was our child; to be called after [`Process::ended`].

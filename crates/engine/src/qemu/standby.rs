@@ -49,9 +49,15 @@ impl Inner {
         Ok(())
     }
 
-    /// One that is ready and still runs.
-    pub(crate) fn take_standby(&self, template: &TemplateId) -> Option<Restored> {
-        lock(&self.standby.pool).templates.get_mut(template)?.pop()
+    /// One that is ready and still runs; what does not is cleared away.
+    pub(crate) async fn take_standby(self: &Arc<Self>, template: &TemplateId) -> Option<Restored> {
+        loop {
+            let restored = lock(&self.standby.pool).templates.get_mut(template)?.pop()?;
+            if restored.is_alive() {
+                return Some(restored);
+            }
+            self.undo(&restored.id).await;
+        }
     }
 
     /// Makes as many as are missing, in the background. Of a template that is kept ready only.

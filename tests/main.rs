@@ -7,6 +7,9 @@ mod architecture;
 mod aws_cli;
 mod commands;
 mod crash;
+mod demo;
+mod failures;
+mod images;
 mod isolation;
 mod leaves_nothing;
 mod session;
@@ -51,7 +54,10 @@ fn main() -> ExitCode {
         isolation::trials(&shared),
         webhooks::trials(&shared),
         aws_cli::trials(&shared),
+        images::trials(&shared),
         commands::trials(&shared),
+        demo::trials(&shared),
+        failures::trials(&shared),
         crash::trials(&shared),
         leaves_nothing::trials(&shared),
     ];

@@ -113,11 +113,22 @@ impl Site {
     }
 
     fn spawn(&self, data_dir: &Path, args: &[&str], log: &str) -> Child {
+        self.spawn_with(data_dir, args, log, &[])
+    }
+
+    fn spawn_with(
+        &self,
+        data_dir: &Path,
+        args: &[&str],
+        log: &str,
+        more: &[(&str, &str)],
+    ) -> Child {
         let log =
             File::options().create(true).append(true).open(self.dir.path().join(log)).unwrap();
         Command::new(binary())
             .args(args)
             .envs(self.settings(data_dir))
+            .envs(more.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -154,7 +165,21 @@ impl Site {
 
     /// Starts `warren up` and waits until it answers. After a crash as well.
     pub fn start_up(&self) {
-        let child = self.spawn(&self.data_dir(), &["up"], "up.log");
+        self.start_up_with(&[]);
+    }
+
+    /// Stops it as a signal does, VMs going on, and starts it with more settings.
+    pub fn restart_up(&self, more: &[(&'static str, &str)]) {
+        if let Some(mut child) = self.up.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+            nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();
+            child.wait().unwrap();
+        }
+        self.start_up_with(more);
+    }
+
+    fn start_up_with(&self, more: &[(&'static str, &str)]) {
+        let child = self.spawn_with(&self.data_dir(), &["up"], "up.log", more);
         *self.up.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
         let url = format!("http://127.0.0.1:{}/healthz", self.api_port);
         eventually("warren up", 60, || ureq::get(&url).call().ok());

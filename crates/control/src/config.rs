@@ -1,5 +1,6 @@
 //! What the control plane needs to know, with every default spelled out.
 
+use crate::{ImageArn, ImageName};
 use std::{path::PathBuf, time::Duration};
 
 /// Settings of a `Control`.
@@ -24,6 +25,9 @@ pub struct ControlConfig {
     pub terminated_retention: Duration,
     /// Environment of every app, besides what names the image. Wins over the image's own.
     pub platform_environment: Vec<(String, String)>,
+    /// Run once before a snapshot is taken, so that what they touch is in its page cache. One that
+    /// an image does not have is passed over.
+    pub warm_commands: Vec<Vec<String>>,
 }
 
 /// What counts as activity of a VM.
@@ -37,6 +41,12 @@ pub enum IdleCounts {
 }
 
 impl ControlConfig {
+    /// ARN of an image of this account.
+    pub fn image_arn(&self, name: &ImageName) -> ImageArn {
+        let (region, account) = (self.region.clone(), self.account.clone());
+        ImageArn { region, account, name: name.clone() }
+    }
+
     /// The documented defaults, with the data in `data_dir`.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         let region = "us-east-1";
@@ -55,6 +65,19 @@ impl ControlConfig {
                 ("AWS_REGION".to_owned(), region.to_owned()),
                 ("AWS_DEFAULT_REGION".to_owned(), region.to_owned()),
             ],
+            warm_commands: [
+                "bash -c true",
+                "ls /",
+                "cat /dev/null",
+                "grep --version",
+                "find / -maxdepth 1",
+                "sed --version",
+                "git --version",
+                "python3 -c pass",
+                "node -e 0",
+            ]
+            .map(|line| line.split(' ').map(str::to_owned).collect())
+            .to_vec(),
         }
     }
 }

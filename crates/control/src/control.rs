@@ -2,12 +2,22 @@
 
 use crate::{
     BackDoor, Clock, ControlConfig, ControlError, Credentials, ImageArn, ImageBuilder, ImageName,
-    Images, Logs, Microvm, MicrovmEvent, MicrovmFilter, MicrovmId, Page, PageRequest, RunMicrovm,
-    Secrets, TimelineEntry,
+    Images, Logs, Microvm, MicrovmEvent, MicrovmFilter, MicrovmId, MicrovmState, Page, PageRequest,
+    RunMicrovm, Secrets, TimelineEntry, engine_events,
+    fleet::{Fleet, Parts},
+    keeper::has_guest,
+    life::{Event, Phase},
+    reconcile, run,
+    seal::KeyFile,
+    store::{MicrovmRow, Store},
 };
-use engine::{Engine, ExecRequest, ExecSession, VmUsage};
-use std::{fmt, sync::Arc};
-use tokio::sync::broadcast;
+use engine::{Engine, EngineReport, ExecRequest, ExecSession, VmUsage};
+use std::{fmt, fs::DirBuilder, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 /// What control works with; tests pass in others.
 #[derive(Clone)]
@@ -18,8 +28,24 @@ pub struct Outside {
     pub clock: Arc<dyn Clock>,
 }
 
+impl fmt::Debug for Outside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outside").field("engine", &self.engine.report()).finish_non_exhaustive()
+    }
+}
+
 /// What exists and what should.
-pub struct Control {}
+///
+/// Dropping it without [`Control::shutdown`] ends its tasks where they stand, as a crash would.
+pub struct Control {
+    fleet: Arc<Fleet>,
+    images: Images,
+    secrets: Secrets,
+    /// Ends the log writer, after everyone who has something to write.
+    stop_writing: CancellationToken,
+    writing: TaskTracker,
+    _on_drop: [DropGuard; 2],
+}
 
 impl Control {
     /// Opens the data directory, finds again what runs, and begins to look after it.
@@ -27,52 +53,82 @@ impl Control {
     /// # Errors
     /// Where the directory, the store or the key file cannot be used.
     pub async fn open(config: ControlConfig, outside: Outside) -> Result<Arc<Self>, ControlError> {
-        let _ = (config, outside);
-        todo!()
+        make_private_dir(&config.data_dir)?;
+        let key = KeyFile::open(&config.data_dir.join("secret.key"))?;
+        let operator = config.data_dir.join("operator.json");
+        let credentials = Arc::new(Credentials::open(&operator, &key, outside.clock.clone())?);
+        let store = Arc::new(Store::open(&config.data_dir).await?);
+        let (stop, stop_writing) = (CancellationToken::new(), CancellationToken::new());
+        let (logs, writer) =
+            Logs::open(store.clone(), outside.clock.clone(), stop_writing.clone()).await?;
+        let writing = TaskTracker::new();
+        writing.spawn(writer);
+        let secrets = Secrets::new(store.clone(), &key, outside.clock.clone(), &config);
+        let on_drop = [stop.clone().drop_guard(), stop_writing.clone().drop_guard()];
+        let (ended, ended_seen) = mpsc::unbounded_channel();
+        let fleet = Fleet::new(Parts { config, outside, store, logs, credentials, ended, stop });
+        let images = Images::new(fleet.clone());
+        images.fail_interrupted().await?;
+        // Events are listened to before it is looked what there is, so that nothing falls between.
+        let events = fleet.outside.engine.events();
+        fleet.tasks.spawn(engine_events::listen(fleet.clone(), events, ended_seen));
+        fleet.reconcile_now().await?;
+        fleet.tasks.spawn(reconcile::repeat(fleet.clone()));
+        Ok(Arc::new(Self { fleet, images, secrets, stop_writing, writing, _on_drop: on_drop }))
     }
 
     /// Ends every task of this process in order; the VMs go on.
     pub async fn shutdown(&self) {
-        todo!()
+        self.fleet.stop.cancel();
+        self.fleet.tasks.close();
+        self.fleet.tasks.wait().await;
+        self.stop_writing.cancel();
+        self.writing.close();
+        self.writing.wait().await;
+        self.fleet.store.close().await;
     }
 
     /// Ends every VM, and returns when nothing is left of them.
     ///
     /// # Errors
-    /// Where the engine cannot say that all are gone.
+    /// Where the engine cannot say what there is.
     pub async fn terminate_all(&self) -> Result<(), ControlError> {
-        todo!()
+        for (id, mut keeper) in self.fleet.kept() {
+            self.fleet.tell(&id, Event::TerminateAsked).await;
+            // An error: the keeper is gone, and so is its VM.
+            let _ = keeper.life.wait_for(|life| life.phase() == Phase::Terminated).await;
+        }
+        self.fleet.reconcile_now().await
     }
 
     pub fn config(&self) -> &ControlConfig {
-        todo!()
+        &self.fleet.config
     }
 
     pub fn images(&self) -> &Images {
-        todo!()
+        &self.images
     }
 
     pub fn secrets(&self) -> &Secrets {
-        todo!()
+        &self.secrets
     }
 
     pub fn logs(&self) -> &Logs {
-        todo!()
+        &self.fleet.logs
     }
 
     pub fn credentials(&self) -> &Arc<Credentials> {
-        todo!()
+        &self.fleet.credentials
     }
 
     /// Which VMM runs here, and why.
-    pub fn engine_report(&self) -> engine::EngineReport {
-        todo!()
+    pub fn engine_report(&self) -> EngineReport {
+        self.fleet.outside.engine.report()
     }
 
     /// ARN of an image of this account.
     pub fn image_arn(&self, name: &ImageName) -> ImageArn {
-        let _ = name;
-        todo!()
+        self.fleet.config.image_arn(name)
     }
 
     /// Records the MicroVM and answers; the launch goes on in the background.
@@ -81,19 +137,14 @@ impl Control {
     /// [`ControlError::NoActiveVersion`], [`ControlError::RunHookDisabled`],
     /// [`ControlError::PayloadTooLong`], [`ControlError::BadMaximumDuration`],
     /// [`ControlError::ClientTokenReused`], [`ControlError::MemoryQuota`].
-    pub async fn run_microvm(
-        self: &Arc<Self>,
-        request: RunMicrovm,
-    ) -> Result<Microvm, ControlError> {
-        let _ = request;
-        todo!()
+    pub async fn run_microvm(&self, request: RunMicrovm) -> Result<Microvm, ControlError> {
+        run::run(&self.fleet, request).await
     }
 
     /// # Errors
     /// [`ControlError::MicrovmNotFound`].
     pub async fn get_microvm(&self, id: &MicrovmId) -> Result<Microvm, ControlError> {
-        let _ = id;
-        todo!()
+        Ok(self.row(id).await?.view(&self.fleet.config))
     }
 
     /// Newest first.
@@ -105,8 +156,9 @@ impl Control {
         filter: MicrovmFilter,
         page: PageRequest,
     ) -> Result<Page<Microvm>, ControlError> {
-        let _ = (filter, page);
-        todo!()
+        let Page { items, next_token } = self.fleet.store.list_microvms(&filter, &page).await?;
+        let items = items.into_iter().map(|row| row.view(&self.fleet.config)).collect();
+        Ok(Page { items, next_token })
     }
 
     /// Answers as soon as it is recorded. Repeating it is no error.
@@ -114,29 +166,36 @@ impl Control {
     /// # Errors
     /// [`ControlError::MicrovmNotFound`].
     pub async fn terminate_microvm(&self, id: &MicrovmId) -> Result<(), ControlError> {
-        let _ = id;
-        todo!()
+        match self.fleet.ask(id, Event::TerminateAsked).await {
+            Some(outcome) => outcome,
+            // It has ended, or there never was one.
+            None => self.row(id).await.map(drop),
+        }
     }
 
     /// # Errors
     /// [`ControlError::NotSupported`] where the engine cannot, [`ControlError::WrongState`],
     /// [`ControlError::AlreadyTerminated`], [`ControlError::MicrovmNotFound`].
     pub async fn suspend_microvm(&self, id: &MicrovmId) -> Result<(), ControlError> {
-        let _ = id;
-        todo!()
+        self.change(id, Event::SuspendAsked).await
     }
 
     /// # Errors
     /// As [`Control::suspend_microvm`].
     pub async fn resume_microvm(&self, id: &MicrovmId) -> Result<(), ControlError> {
-        let _ = id;
-        todo!()
+        self.change(id, Event::ResumeAsked).await
+    }
+
+    async fn change(&self, id: &MicrovmId, event: Event) -> Result<(), ControlError> {
+        match self.fleet.ask(id, event).await {
+            Some(outcome) => outcome,
+            None => Err(ControlError::AlreadyTerminated(self.row(id).await?.id)),
+        }
     }
 
     /// Says that bytes crossed the VM's endpoint: it is not idle.
     pub fn note_ingress(&self, id: &MicrovmId) {
-        let _ = id;
-        todo!()
+        self.fleet.hint(id, Event::Ingress);
     }
 
     /// What happened to a MicroVM, in order.
@@ -144,43 +203,66 @@ impl Control {
     /// # Errors
     /// [`ControlError::MicrovmNotFound`].
     pub async fn timeline(&self, id: &MicrovmId) -> Result<Vec<TimelineEntry>, ControlError> {
-        let _ = id;
-        todo!()
+        let row = self.row(id).await?;
+        self.fleet.store.timeline(&row.id).await
     }
 
     /// Every entry of every timeline from now on. A receiver that falls behind is told so and reads
     /// [`Control::timeline`].
     pub fn events(&self) -> broadcast::Receiver<MicrovmEvent> {
-        todo!()
+        self.fleet.events.subscribe()
     }
 
     /// # Errors
-    /// [`ControlError::MicrovmNotFound`], [`ControlError::WrongState`] unless it is RUNNING,
+    /// [`ControlError::MicrovmNotFound`], [`ControlError::WrongState`] where it has no guest,
     /// [`ControlError::Engine`].
     pub async fn exec(
         &self,
         id: &MicrovmId,
         request: ExecRequest,
     ) -> Result<ExecSession, ControlError> {
-        let _ = (id, request);
-        todo!()
+        self.with_guest(id, "exec").await?;
+        Ok(self.fleet.outside.engine.exec(&id.vm_id(), request).await?)
     }
 
     /// # Errors
     /// As [`Control::exec`].
     pub async fn usage(&self, id: &MicrovmId) -> Result<VmUsage, ControlError> {
-        let _ = id;
-        todo!()
+        self.with_guest(id, "usage").await?;
+        Ok(self.fleet.outside.engine.usage(&id.vm_id()).await?)
     }
 
     /// The last `bytes_max` bytes of the guest's console.
     ///
     /// # Errors
-    /// [`ControlError::MicrovmNotFound`], [`ControlError::Engine`].
+    /// As [`Control::exec`].
     pub async fn console(&self, id: &MicrovmId, bytes_max: usize) -> Result<String, ControlError> {
-        let _ = (id, bytes_max);
-        todo!()
+        self.with_guest(id, "console").await?;
+        Ok(self.fleet.outside.engine.console_tail(&id.vm_id(), bytes_max).await?)
     }
+
+    async fn with_guest(
+        &self,
+        id: &MicrovmId,
+        operation: &'static str,
+    ) -> Result<(), ControlError> {
+        let state: MicrovmState = self.row(id).await?.life.state();
+        if has_guest(state) {
+            return Ok(());
+        }
+        Err(ControlError::WrongState { id: id.clone(), state, operation })
+    }
+
+    async fn row(&self, id: &MicrovmId) -> Result<MicrovmRow, ControlError> {
+        let found = self.fleet.store.microvm(id).await?;
+        found.ok_or_else(|| ControlError::MicrovmNotFound(id.clone()))
+    }
+}
+
+fn make_private_dir(path: &Path) -> Result<(), ControlError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| {
+        ControlError::File { action: "making the data directory", path: path.to_owned(), source }
+    })
 }
 
 impl fmt::Debug for Control {

@@ -81,6 +81,9 @@ pub enum ControlError {
     #[error("The specified log stream already exists: {stream} in {group}")]
     LogStreamExists { group: LogGroup, stream: LogStream },
 
+    #[error("the log events could not be written; Warren's own log says why")]
+    LogsNotWritten,
+
     // Credentials
     #[error("the security token is not one that this Warren issued, or belongs to another key")]
     BadSessionToken,
@@ -140,4 +143,19 @@ impl ControlError {
             _ => None,
         }
     }
+}
+
+/// The whole chain of an error in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Transparent errors repeat their source.
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
 }

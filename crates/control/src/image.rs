@@ -8,17 +8,19 @@ use tokio::sync::mpsc;
 
 /// Implements `as_str` and `ALL` of an enum whose variants have a name on the wire.
 macro_rules! wire_names {
-    ($type:ident { $($variant:ident => $name:literal),+ $(,)? }) => {
+    ($vis:vis $type:ident { $($variant:ident => $name:literal),+ $(,)? }) => {
         impl $type {
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+            $vis const ALL: &'static [Self] = &[$(Self::$variant),+];
 
             /// As AWS writes it.
-            pub const fn as_str(self) -> &'static str {
+            $vis const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
             }
         }
     };
 }
+
+pub(crate) use wire_names;
 
 /// State of an image (spec 1.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,7 +36,7 @@ pub enum ImageState {
     Deleted,
 }
 
-wire_names!(ImageState {
+wire_names!(pub ImageState {
     Creating => "CREATING",
     Created => "CREATED",
     CreateFailed => "CREATE_FAILED",
@@ -45,6 +47,21 @@ wire_names!(ImageState {
     DeleteFailed => "DELETE_FAILED",
     Deleted => "DELETED",
 });
+
+impl ImageState {
+    /// Whether a change is under way that no other may begin beside.
+    pub(crate) const fn is_changing(self) -> bool {
+        match self {
+            Self::Creating | Self::Updating | Self::Deleting => true,
+            Self::Created
+            | Self::CreateFailed
+            | Self::Updated
+            | Self::UpdateFailed
+            | Self::DeleteFailed
+            | Self::Deleted => false,
+        }
+    }
+}
 
 /// State of a version (spec 1.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,7 +75,7 @@ pub enum VersionState {
     DeleteFailed,
 }
 
-wire_names!(VersionState {
+wire_names!(pub VersionState {
     Pending => "PENDING",
     InProgress => "IN_PROGRESS",
     Successful => "SUCCESSFUL",
@@ -75,7 +92,7 @@ pub enum VersionStatus {
     Inactive,
 }
 
-wire_names!(VersionStatus { Active => "ACTIVE", Inactive => "INACTIVE" });
+wire_names!(pub VersionStatus { Active => "ACTIVE", Inactive => "INACTIVE" });
 
 /// State of a build (spec 1.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,7 +103,7 @@ pub enum BuildState {
     Failed,
 }
 
-wire_names!(BuildState {
+wire_names!(pub BuildState {
     Pending => "PENDING",
     InProgress => "IN_PROGRESS",
     Successful => "SUCCESSFUL",
@@ -118,6 +135,11 @@ impl Hook {
             Self::Suspend => "suspend",
             Self::Terminate => "terminate",
         }
+    }
+
+    /// Absolute path on the hooks port.
+    pub fn path(self) -> String {
+        format!("/aws/lambda-microvms/runtime/v1/{}", self.name())
     }
 
     /// Where the image enables the hook and gives no timeout (spec 4).

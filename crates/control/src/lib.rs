@@ -6,18 +6,32 @@
 
 #![forbid(unsafe_code)]
 
+mod app_log;
 mod back_door;
 mod clock;
 mod config;
 mod control;
 mod credentials;
+mod engine_events;
 mod error;
+mod fleet;
+mod idle;
 mod ids;
 mod image;
+mod image_build;
 mod images;
+mod keeper;
+mod life;
+mod log_target;
+mod log_writer;
 mod logs;
 mod microvm;
+mod reconcile;
+mod run;
+mod seal;
 mod secrets;
+mod store;
+pub mod testing;
 
 pub use back_door::{BackDoor, BackDoorError, VmAttachment};
 pub use clock::{Clock, SystemClock, Timestamp};

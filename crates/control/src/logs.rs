@@ -1,8 +1,13 @@
 //! Log groups, streams and events, as CloudWatch Logs has them.
 
-use crate::{ControlError, LogGroup, LogStream, LogTarget, Page, PageRequest, Timestamp};
+use crate::{
+    Clock, ControlError, LogGroup, LogStream, LogTarget, Page, PageRequest, Timestamp,
+    log_writer::{JOBS_WAITING_MAX, Job, LogWriter},
+    store::{Absent, EventKey, NewEvents, Store},
+};
 use std::{fmt, sync::Arc};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 /// A log group.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -119,15 +124,40 @@ pub struct FilterEvents {
     pub page: PageRequest,
 }
 
+/// Batches that a slow subscriber may be behind.
+const SUBSCRIBER_BATCHES_MAX: usize = 1024;
+
 /// The logs of this Warren.
-pub struct Logs {}
+pub struct Logs {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    writer: mpsc::Sender<Job>,
+    batches: broadcast::Sender<Arc<LogBatch>>,
+}
 
 impl Logs {
+    /// With the task that writes. It ends when this value has been dropped or `stop` is cancelled,
+    /// and what had been handed over is written.
+    pub(crate) async fn open(
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        stop: CancellationToken,
+    ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), ControlError> {
+        let (writer, jobs) = mpsc::channel(JOBS_WAITING_MAX);
+        let batches = broadcast::Sender::new(SUBSCRIBER_BATCHES_MAX);
+        let task = LogWriter {
+            next_sequence: store.last_log_sequence().await? + 1,
+            store: Arc::clone(&store),
+            clock: Arc::clone(&clock),
+            batches: batches.clone(),
+        };
+        Ok((Arc::new(Self { store, clock, writer, batches }), task.run(jobs, stop)))
+    }
+
     /// # Errors
     /// [`ControlError::LogGroupExists`].
     pub async fn create_group(&self, group: &LogGroup) -> Result<(), ControlError> {
-        let _ = group;
-        todo!()
+        self.store.create_log_group(group, self.clock.now()).await
     }
 
     /// With its streams and events.
@@ -135,15 +165,13 @@ impl Logs {
     /// # Errors
     /// [`ControlError::LogGroupNotFound`].
     pub async fn delete_group(&self, group: &LogGroup) -> Result<(), ControlError> {
-        let _ = group;
-        todo!()
+        self.store.delete_log_group(group).await
     }
 
     /// # Errors
     /// [`ControlError::LogGroupNotFound`], [`ControlError::LogStreamExists`].
     pub async fn create_stream(&self, target: &LogTarget) -> Result<(), ControlError> {
-        let _ = target;
-        todo!()
+        self.store.create_log_stream(target, self.clock.now()).await
     }
 
     /// By name.
@@ -155,8 +183,7 @@ impl Logs {
         prefix: Option<&str>,
         page: PageRequest,
     ) -> Result<Page<LogGroupInfo>, ControlError> {
-        let _ = (prefix, page);
-        todo!()
+        self.store.log_groups(prefix.unwrap_or_default(), &page).await
     }
 
     /// # Errors
@@ -167,8 +194,7 @@ impl Logs {
         query: StreamQuery,
         page: PageRequest,
     ) -> Result<Page<LogStreamInfo>, ControlError> {
-        let _ = (group, query, page);
-        todo!()
+        self.store.log_streams(group, &query, &page).await
     }
 
     /// Writes events to a stream that exists; returns when they are committed.
@@ -180,29 +206,97 @@ impl Logs {
         target: &LogTarget,
         records: Vec<LogRecord>,
     ) -> Result<(), ControlError> {
-        let _ = (target, records);
-        todo!()
+        let (reply, written) = oneshot::channel();
+        let events = NewEvents { target: target.clone(), records, absent: Absent::Refuse };
+        self.hand_over(Job { events, reply: Some(reply) }).await?;
+        written.await.map_err(|_| ControlError::ShuttingDown)?
+    }
+
+    /// Hands over events; group and stream are made where they are missing. Waits while the writer
+    /// is behind.
+    pub(crate) async fn append(
+        &self,
+        target: &LogTarget,
+        records: Vec<LogRecord>,
+    ) -> Result<(), ControlError> {
+        let events = NewEvents { target: target.clone(), records, absent: Absent::Create };
+        self.hand_over(Job { events, reply: None }).await
+    }
+
+    async fn hand_over(&self, job: Job) -> Result<(), ControlError> {
+        self.writer.send(job).await.map_err(|_| ControlError::ShuttingDown)
     }
 
     /// # Errors
     /// [`ControlError::LogGroupNotFound`], [`ControlError::LogStreamNotFound`],
     /// [`ControlError::BadPageToken`].
     pub async fn get(&self, query: GetEvents) -> Result<EventWindow, ControlError> {
-        let _ = query;
-        todo!()
+        let position = match query.token.as_deref() {
+            Some(token) => Position::parse(token)?,
+            None => Position::end(query.start),
+        };
+        let events = self.store.log_window(&query, position.direction, position.key).await?;
+        // At an end, the token is the one that was given, so that a reader sees that it is there.
+        let key = |event: Option<&LogEvent>| match event {
+            Some(event) => EventKey { at: event.at.ms(), sequence: event.sequence },
+            None => position.key,
+        };
+        Ok(EventWindow {
+            forward_token: Position::token(Direction::Forward, key(events.last())),
+            backward_token: Position::token(Direction::Backward, key(events.first())),
+            events,
+        })
     }
 
     /// # Errors
     /// [`ControlError::LogGroupNotFound`], [`ControlError::BadPageToken`].
     pub async fn filter(&self, query: FilterEvents) -> Result<Page<LogEvent>, ControlError> {
-        let _ = query;
-        todo!()
+        self.store.filter_log(&query).await
     }
 
     /// Every batch from now on, after it was committed. A receiver that falls behind is told so and
     /// reads on with [`Logs::filter`].
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<LogBatch>> {
-        todo!()
+        self.batches.subscribe()
+    }
+}
+
+/// A place between two events of a stream, and in which direction a page goes from there.
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    direction: Direction,
+    key: EventKey,
+}
+
+impl Position {
+    fn end(start: Direction) -> Self {
+        let key = match start {
+            Direction::Forward => EventKey { at: i64::MIN, sequence: 0 },
+            Direction::Backward => EventKey { at: i64::MAX, sequence: u64::MAX },
+        };
+        Self { direction: start, key }
+    }
+
+    /// `f/<time>/<sequence>` or `b/…`.
+    fn token(direction: Direction, key: EventKey) -> String {
+        let letter = match direction {
+            Direction::Forward => 'f',
+            Direction::Backward => 'b',
+        };
+        format!("{letter}/{}/{}", key.at, key.sequence)
+    }
+
+    fn parse(token: &str) -> Result<Self, ControlError> {
+        let mut parts = token.split('/');
+        let mut next = || parts.next().ok_or(ControlError::BadPageToken);
+        let direction = match next()? {
+            "f" => Direction::Forward,
+            "b" => Direction::Backward,
+            _ => return Err(ControlError::BadPageToken),
+        };
+        let at = next()?.parse().map_err(|_| ControlError::BadPageToken)?;
+        let sequence = next()?.parse().map_err(|_| ControlError::BadPageToken)?;
+        Ok(Self { direction, key: EventKey { at, sequence } })
     }
 }
 

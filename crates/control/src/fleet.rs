@@ -1,0 +1,150 @@
+//! The live MicroVMs: who keeps each, and what all keepers share.
+
+use crate::{
+    ControlConfig, ControlError, Credentials, Logs, MicrovmEvent, MicrovmId, Outside,
+    app_log::AppLogs,
+    keeper::{Beginning, Keeper, Message},
+    life::{Event, Life},
+    store::{MicrovmRow, Store},
+};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::{Notify, RwLock, Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Events that wait for one keeper. It takes each within a write of the store, so a queue that is
+/// full means a store that hangs; whoever sends waits with it.
+const QUEUE_EVENTS_MAX: usize = 64;
+
+/// Events of the timeline that a slow listener may be behind.
+const LISTENER_EVENTS_MAX: usize = 4096;
+
+/// Image builds at once; more wait.
+const BUILDS_MAX: usize = 2;
+
+/// What the tasks of a control plane share.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    pub(crate) config: ControlConfig,
+    pub(crate) outside: Outside,
+    pub(crate) store: Arc<Store>,
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) app_logs: AppLogs,
+    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) events: broadcast::Sender<MicrovmEvent>,
+    /// A permit for each launch under way: clones compete for the same cores.
+    pub(crate) launches: Semaphore,
+    /// A permit for each image build under way.
+    pub(crate) builds: Semaphore,
+    /// Ends every task but those that write logs.
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    /// Asks for a reconciliation before its time.
+    pub(crate) reconcile: Notify,
+    /// Held for reading from before a row is written until its keeper is there, and for writing by
+    /// the reconciler while it gives keepers to rows that have none: so no row gets two.
+    pub(crate) admission: RwLock<()>,
+    /// VMs that ended, for the listener to the engine to close their logs. At most one entry a VM.
+    pub(crate) ended: mpsc::UnboundedSender<MicrovmId>,
+    keepers: Mutex<HashMap<MicrovmId, Handle>>,
+}
+
+/// The two ends by which a keeper is reached.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    queue: mpsc::Sender<Message>,
+    pub(crate) life: watch::Receiver<Life>,
+}
+
+/// What a [`Fleet`] is made of.
+pub(crate) struct Parts {
+    pub(crate) config: ControlConfig,
+    pub(crate) outside: Outside,
+    pub(crate) store: Arc<Store>,
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) ended: mpsc::UnboundedSender<MicrovmId>,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Fleet {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let Parts { config, outside, store, logs, credentials, ended, stop } = parts;
+        Arc::new(Self {
+            launches: Semaphore::new(config.launches_max.max(1)),
+            builds: Semaphore::new(BUILDS_MAX),
+            config,
+            outside,
+            store,
+            logs,
+            app_logs: AppLogs::default(),
+            credentials,
+            ended,
+            events: broadcast::Sender::new(LISTENER_EVENTS_MAX),
+            stop,
+            tasks: TaskTracker::new(),
+            reconcile: Notify::new(),
+            admission: RwLock::new(()),
+            keepers: Mutex::default(),
+        })
+    }
+
+    /// Gives a row its keeper. One that has a keeper keeps it.
+    pub(crate) fn keep(self: &Arc<Self>, row: MicrovmRow, beginning: Beginning) {
+        let (queue, events) = mpsc::channel(QUEUE_EVENTS_MAX);
+        let (life, life_seen) = watch::channel(row.life.clone());
+        match self.keepers().entry(row.id.clone()) {
+            Entry::Occupied(_) => return,
+            Entry::Vacant(place) => place.insert(Handle { queue, life: life_seen }),
+        };
+        let keeper = Keeper::new(Arc::clone(self), row, events, life);
+        self.tasks.spawn(keeper.run(beginning));
+    }
+
+    /// Called by a keeper when it is done.
+    pub(crate) fn forget(&self, id: &MicrovmId) {
+        self.keepers().remove(id);
+    }
+
+    pub(crate) fn keeper(&self, id: &MicrovmId) -> Option<Handle> {
+        self.keepers().get(id).cloned()
+    }
+
+    pub(crate) fn kept(&self) -> Vec<(MicrovmId, Handle)> {
+        self.keepers().iter().map(|(id, handle)| (id.clone(), handle.clone())).collect()
+    }
+
+    fn keepers(&self) -> MutexGuard<'_, HashMap<MicrovmId, Handle>> {
+        // Nothing that panics runs under this lock; the map is whole in any case.
+        self.keepers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells a keeper what happened; a VM without one has ended, and nothing happens to it any more.
+    pub(crate) async fn tell(&self, id: &MicrovmId, event: Event) {
+        if let Some(handle) = self.keeper(id) {
+            // A keeper that is gone has recorded the end.
+            let _ = handle.queue.send(Message { event, reply: None }).await;
+        }
+    }
+
+    /// As [`Fleet::tell`], for what is of no use once it is late.
+    pub(crate) fn hint(&self, id: &MicrovmId, event: Event) {
+        if let Some(handle) = self.keeper(id) {
+            let _ = handle.queue.try_send(Message { event, reply: None });
+        }
+    }
+
+    /// Asks a keeper; answers when the outcome is recorded. None: it has no keeper.
+    pub(crate) async fn ask(
+        &self,
+        id: &MicrovmId,
+        event: Event,
+    ) -> Option<Result<(), ControlError>> {
+        let handle = self.keeper(id)?;
+        let (reply, answer) = oneshot::channel();
+        handle.queue.send(Message { event, reply: Some(reply) }).await.ok()?;
+        answer.await.ok()
+    }
+}

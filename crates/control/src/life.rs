@@ -1,0 +1,640 @@
+//! The life of a MicroVM: every phase, every transition, and nothing else. No I/O and no clock;
+//! time is an argument.
+//!
+//! ```text
+//!                    PENDING                          RUNNING
+//!  RunMicrovm ─> Cloning ─> CallingRun ─────────────> Running <──────────────────┐
+//!                  │   └─ (no /run hook) ───────────────^ │                      │
+//!                  │            │                         v                      │
+//!                  │            │          SUSPENDING  CallingSuspend ─> Saving  │
+//!                  v            │                         │               │      │
+//!  TERMINATING EndingClone      │                         │               v      │
+//!                  │            │           PENDING       │ SUSPENDED Suspended  │
+//!                  │            │   (Restoring ─> CallingResume) <────────┤      │
+//!                  │            v                         v               │ ─────┘
+//!                  └────────> Stopping <─ CallingTerminate (from every phase)
+//!                                │
+//!  TERMINATED                Terminated
+//! ```
+//!
+//! A phase *is* the work that is under way in it ([`Life::work`]): whoever drives a VM writes the
+//! phase down, then does its work, and tells the outcome as the next event. So the work of a phase
+//! that was found in the store after a crash is simply done again, except that `/run` is called
+//! once: `CallingRun` is written before the call and never leads to a second one.
+
+use crate::{AutoResume, Hook, IdleCounts, IdlePolicy, Mark, MicrovmState, Timestamp};
+use std::{collections::BTreeSet, time::Duration};
+use wire::HookOutcome;
+
+/// A MicroVM's life. Each variant carries what is known in that phase.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Life {
+    /// The clone is being made; nothing in it has been told anything.
+    Cloning,
+    /// `/run` is about to be called, or was.
+    CallingRun,
+    Running {
+        /// When something that counts last happened.
+        active_at: Timestamp,
+    },
+    CallingSuspend,
+    /// Memory and disk are being written.
+    Saving,
+    Suspended {
+        since: Timestamp,
+    },
+    Restoring,
+    CallingResume,
+    /// The end was asked for while the clone was under way: it is awaited, so that it can be removed.
+    EndingClone {
+        reason: String,
+    },
+    CallingTerminate {
+        reason: String,
+    },
+    /// All that is of the VM is being removed.
+    Stopping {
+        reason: String,
+    },
+    Terminated {
+        at: Timestamp,
+        reason: String,
+    },
+}
+
+/// The phase without what it carries, as it is stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    Cloning,
+    CallingRun,
+    Running,
+    CallingSuspend,
+    Saving,
+    Suspended,
+    Restoring,
+    CallingResume,
+    EndingClone,
+    CallingTerminate,
+    Stopping,
+    Terminated,
+}
+
+crate::image::wire_names!(pub(crate) Phase {
+    Cloning => "cloning",
+    CallingRun => "calling-run",
+    Running => "running",
+    CallingSuspend => "calling-suspend",
+    Saving => "saving",
+    Suspended => "suspended",
+    Restoring => "restoring",
+    CallingResume => "calling-resume",
+    EndingClone => "ending-clone",
+    CallingTerminate => "calling-terminate",
+    Stopping => "stopping",
+    Terminated => "terminated",
+});
+
+/// What does not change in a life, and decides on it.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) started_at: Timestamp,
+    pub(crate) maximum_duration: Duration,
+    pub(crate) idle_policy: Option<IdlePolicy>,
+    /// The runtime hooks that the image enables.
+    pub(crate) hooks: BTreeSet<Hook>,
+    pub(crate) idle_counts: IdleCounts,
+    pub(crate) suspension: Suspension,
+}
+
+/// Whether the engine can suspend a VM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Suspension {
+    /// No engine can yet; the machine is tested with it.
+    Available,
+    Unavailable,
+}
+
+/// All that can happen to a MicroVM.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Event {
+    /// The clone runs and its back door is attached. `path`: how it came about.
+    Cloned {
+        path: String,
+    },
+    HookEnded {
+        hook: Hook,
+        outcome: HookOutcome,
+    },
+    #[cfg_attr(not(test), expect(dead_code, reason = "no engine can suspend yet"))]
+    Saved,
+    #[cfg_attr(not(test), expect(dead_code, reason = "no engine can suspend yet"))]
+    Restored,
+    /// The work of the phase failed for a reason of ours.
+    WorkFailed {
+        reason: String,
+    },
+    /// Nothing is left of it on the host.
+    Removed,
+
+    TerminateAsked,
+    SuspendAsked,
+    ResumeAsked,
+    /// Bytes crossed the endpoint.
+    Ingress,
+    /// Bytes crossed the guest's network.
+    Traffic,
+    /// Time has passed.
+    Tick,
+
+    /// The guest is no more.
+    Died {
+        reason: String,
+    },
+    AppExited {
+        code: i32,
+    },
+    /// The control plane has taken charge of it again.
+    Adopted,
+}
+
+/// What is to be done in a phase.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Work {
+    Clone,
+    Call(Hook),
+    Save,
+    Restore,
+    Remove,
+}
+
+/// A request that the phase does not allow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refusal {
+    WrongState,
+    AlreadyTerminated,
+    CannotSuspend,
+}
+
+/// What an event leads to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Step {
+    pub(crate) life: Life,
+    /// For the timeline, with details.
+    pub(crate) marks: Vec<(Mark, String)>,
+}
+
+impl Step {
+    fn to(life: Life) -> Self {
+        Self { life, marks: Vec::new() }
+    }
+
+    fn mark(mut self, mark: Mark, detail: impl Into<String>) -> Self {
+        self.marks.push((mark, detail.into()));
+        self
+    }
+}
+
+impl Life {
+    pub(crate) const fn phase(&self) -> Phase {
+        match self {
+            Self::Cloning => Phase::Cloning,
+            Self::CallingRun => Phase::CallingRun,
+            Self::Running { .. } => Phase::Running,
+            Self::CallingSuspend => Phase::CallingSuspend,
+            Self::Saving => Phase::Saving,
+            Self::Suspended { .. } => Phase::Suspended,
+            Self::Restoring => Phase::Restoring,
+            Self::CallingResume => Phase::CallingResume,
+            Self::EndingClone { .. } => Phase::EndingClone,
+            Self::CallingTerminate { .. } => Phase::CallingTerminate,
+            Self::Stopping { .. } => Phase::Stopping,
+            Self::Terminated { .. } => Phase::Terminated,
+        }
+    }
+
+    /// As clients see it. A resuming VM reads PENDING (spec 0).
+    pub(crate) const fn state(&self) -> MicrovmState {
+        match self.phase() {
+            Phase::Cloning | Phase::CallingRun | Phase::Restoring | Phase::CallingResume => {
+                MicrovmState::Pending
+            }
+            Phase::Running => MicrovmState::Running,
+            Phase::CallingSuspend | Phase::Saving => MicrovmState::Suspending,
+            Phase::Suspended => MicrovmState::Suspended,
+            Phase::EndingClone | Phase::CallingTerminate | Phase::Stopping => {
+                MicrovmState::Terminating
+            }
+            Phase::Terminated => MicrovmState::Terminated,
+        }
+    }
+
+    /// The work that is under way.
+    pub(crate) const fn work(&self) -> Option<Work> {
+        match self.phase() {
+            Phase::Cloning | Phase::EndingClone => Some(Work::Clone),
+            Phase::CallingRun => Some(Work::Call(Hook::Run)),
+            Phase::CallingSuspend => Some(Work::Call(Hook::Suspend)),
+            Phase::Saving => Some(Work::Save),
+            Phase::Restoring => Some(Work::Restore),
+            Phase::CallingResume => Some(Work::Call(Hook::Resume)),
+            Phase::CallingTerminate => Some(Work::Call(Hook::Terminate)),
+            Phase::Stopping => Some(Work::Remove),
+            Phase::Running | Phase::Suspended | Phase::Terminated => None,
+        }
+    }
+
+    /// The state reason of spec 1.5; none while it is healthy.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        match self {
+            Self::EndingClone { reason }
+            | Self::CallingTerminate { reason }
+            | Self::Stopping { reason }
+            | Self::Terminated { reason, .. } => Some(reason),
+            Self::Cloning
+            | Self::CallingRun
+            | Self::Running { .. }
+            | Self::CallingSuspend
+            | Self::Saving
+            | Self::Suspended { .. }
+            | Self::Restoring
+            | Self::CallingResume => None,
+        }
+    }
+
+    pub(crate) const fn terminated_at(&self) -> Option<Timestamp> {
+        if let Self::Terminated { at, .. } = self { Some(*at) } else { None }
+    }
+
+    /// Whether `/run` may still have to be called.
+    pub(crate) const fn needs_payload(&self) -> bool {
+        matches!(self.phase(), Phase::Cloning | Phase::CallingRun)
+    }
+
+    /// The time that a phase carries, for the store.
+    pub(crate) const fn phase_at(&self) -> Timestamp {
+        match self {
+            Self::Running { active_at } => *active_at,
+            Self::Suspended { since } => *since,
+            Self::Terminated { at, .. } => *at,
+            Self::Cloning
+            | Self::CallingRun
+            | Self::CallingSuspend
+            | Self::Saving
+            | Self::Restoring
+            | Self::CallingResume
+            | Self::EndingClone { .. }
+            | Self::CallingTerminate { .. }
+            | Self::Stopping { .. } => Timestamp::from_ms(0),
+        }
+    }
+
+    /// None where `phase` is none.
+    pub(crate) fn from_stored(phase: &str, at: Timestamp, reason: Option<String>) -> Option<Self> {
+        let phase = Phase::ALL.iter().find(|p| p.as_str() == phase)?;
+        let reason = || reason.clone().unwrap_or_default();
+        Some(match phase {
+            Phase::Cloning => Self::Cloning,
+            Phase::CallingRun => Self::CallingRun,
+            Phase::Running => Self::Running { active_at: at },
+            Phase::CallingSuspend => Self::CallingSuspend,
+            Phase::Saving => Self::Saving,
+            Phase::Suspended => Self::Suspended { since: at },
+            Phase::Restoring => Self::Restoring,
+            Phase::CallingResume => Self::CallingResume,
+            Phase::EndingClone => Self::EndingClone { reason: reason() },
+            Phase::CallingTerminate => Self::CallingTerminate { reason: reason() },
+            Phase::Stopping => Self::Stopping { reason: reason() },
+            Phase::Terminated => Self::Terminated { at, reason: reason() },
+        })
+    }
+
+    /// When a [`Event::Tick`] is due; none: never by itself.
+    pub(crate) fn deadline(&self, terms: &Terms) -> Option<Timestamp> {
+        let lifetime = terms.started_at.plus(terms.maximum_duration);
+        match self {
+            Self::Running { active_at } => {
+                let idle = terms.idle_limit().map(|limit| active_at.plus(limit));
+                Some(idle.map_or(lifetime, |idle| idle.min(lifetime)))
+            }
+            Self::Suspended { since } => {
+                let limit = terms.idle_policy.map(|policy| since.plus(policy.suspended));
+                Some(limit.map_or(lifetime, |limit| limit.min(lifetime)))
+            }
+            Self::Cloning
+            | Self::CallingRun
+            | Self::CallingSuspend
+            | Self::Saving
+            | Self::Restoring
+            | Self::CallingResume => Some(lifetime),
+            Self::EndingClone { .. }
+            | Self::CallingTerminate { .. }
+            | Self::Stopping { .. }
+            | Self::Terminated { .. } => None,
+        }
+    }
+
+    /// What `event` makes of this life at `now`.
+    ///
+    /// # Errors
+    /// [`Refusal`] for a request that this phase does not allow. Anything else that means nothing in
+    /// this phase (the answer of a hook that is no longer awaited) changes nothing.
+    pub(crate) fn on(&self, event: &Event, terms: &Terms, now: Timestamp) -> Result<Step, Refusal> {
+        let step = match event {
+            Event::TerminateAsked => self.end(terms, SUCCESS.to_owned(), "asked for"),
+            Event::SuspendAsked => self.suspend_asked(terms)?,
+            Event::ResumeAsked => self.resume_asked()?,
+            Event::Tick => self.tick(terms, now),
+            Event::Ingress => self.ingress(terms, now),
+            Event::Traffic => self.traffic(terms, now),
+            Event::Died { reason } => self.lost(reason.clone()),
+            Event::AppExited { code } => {
+                self.lost(format!("Container Stopped with Exit Code: {code}"))
+            }
+            Event::WorkFailed { reason } => self.fail(reason.clone()),
+            Event::Cloned { path } => self.cloned(terms, path, now),
+            Event::HookEnded { hook, outcome } => self.hook_ended(*hook, outcome, now),
+            Event::Saved => self.saved(terms, now),
+            Event::Restored => self.restored(terms, now),
+            Event::Removed => self.removed(now),
+            Event::Adopted => self.adopted(terms, now),
+        };
+        Ok(step)
+    }
+
+    fn unchanged(&self) -> Step {
+        Step::to(self.clone())
+    }
+
+    /// The end in order: the app is told where it can be.
+    fn end(&self, terms: &Terms, reason: String, why: &str) -> Step {
+        let life = match self.phase() {
+            Phase::Cloning => Self::EndingClone { reason },
+            Phase::CallingRun | Phase::Running | Phase::CallingSuspend | Phase::CallingResume => {
+                if terms.hooks.contains(&Hook::Terminate) {
+                    Self::CallingTerminate { reason }
+                } else {
+                    Self::Stopping { reason }
+                }
+            }
+            Phase::Saving | Phase::Suspended | Phase::Restoring => Self::Stopping { reason },
+            Phase::EndingClone | Phase::CallingTerminate | Phase::Stopping | Phase::Terminated => {
+                return self.unchanged();
+            }
+        };
+        Step::to(life).mark(Mark::Terminating, why)
+    }
+
+    /// The end because the guest is no more or its app ended: there is nobody to tell. A clone that
+    /// is still under way is awaited.
+    fn lost(&self, reason: String) -> Step {
+        match self.phase() {
+            Phase::Cloning => {
+                let why = reason.clone();
+                Step::to(Self::EndingClone { reason }).mark(Mark::Terminating, why)
+            }
+            Phase::EndingClone => self.unchanged(),
+            Phase::CallingRun
+            | Phase::Running
+            | Phase::CallingSuspend
+            | Phase::Saving
+            | Phase::Suspended
+            | Phase::Restoring
+            | Phase::CallingResume
+            | Phase::CallingTerminate
+            | Phase::Stopping
+            | Phase::Terminated => self.fail(reason),
+        }
+    }
+
+    /// The end because the work of the phase failed.
+    fn fail(&self, reason: String) -> Step {
+        match self {
+            Self::Terminated { .. } | Self::Stopping { .. } => self.unchanged(),
+            // Already ending: the first reason stays.
+            Self::EndingClone { reason } | Self::CallingTerminate { reason } => {
+                Step::to(Self::Stopping { reason: reason.clone() })
+            }
+            Self::Cloning
+            | Self::CallingRun
+            | Self::Running { .. }
+            | Self::CallingSuspend
+            | Self::Saving
+            | Self::Suspended { .. }
+            | Self::Restoring
+            | Self::CallingResume => {
+                let why = reason.clone();
+                Step::to(Self::Stopping { reason }).mark(Mark::Terminating, why)
+            }
+        }
+    }
+
+    fn suspend_asked(&self, terms: &Terms) -> Result<Step, Refusal> {
+        match self.phase() {
+            Phase::Running => match terms.suspension {
+                Suspension::Available => Ok(self.begin_suspend(terms)),
+                Suspension::Unavailable => Err(Refusal::CannotSuspend),
+            },
+            Phase::Suspended => Ok(self.unchanged()),
+            Phase::Terminated => Err(Refusal::AlreadyTerminated),
+            Phase::Cloning
+            | Phase::CallingRun
+            | Phase::CallingSuspend
+            | Phase::Saving
+            | Phase::Restoring
+            | Phase::CallingResume
+            | Phase::EndingClone
+            | Phase::CallingTerminate
+            | Phase::Stopping => Err(Refusal::WrongState),
+        }
+    }
+
+    fn resume_asked(&self) -> Result<Step, Refusal> {
+        match self.phase() {
+            Phase::Suspended => Ok(Step::to(Self::Restoring)),
+            Phase::Running => Ok(self.unchanged()),
+            Phase::Terminated => Err(Refusal::AlreadyTerminated),
+            Phase::Cloning
+            | Phase::CallingRun
+            | Phase::CallingSuspend
+            | Phase::Saving
+            | Phase::Restoring
+            | Phase::CallingResume
+            | Phase::EndingClone
+            | Phase::CallingTerminate
+            | Phase::Stopping => Err(Refusal::WrongState),
+        }
+    }
+
+    fn begin_suspend(&self, terms: &Terms) -> Step {
+        Step::to(if terms.hooks.contains(&Hook::Suspend) {
+            Self::CallingSuspend
+        } else {
+            Self::Saving
+        })
+    }
+
+    fn tick(&self, terms: &Terms, now: Timestamp) -> Step {
+        if self.deadline(terms).is_none_or(|deadline| now < deadline) {
+            return self.unchanged();
+        }
+        if now >= terms.started_at.plus(terms.maximum_duration) {
+            let limit = terms.maximum_duration.as_secs();
+            return self.end(terms, LIFETIME.to_owned(), &format!("ran for {limit} s"));
+        }
+        // Before the end of its lifetime only these two phases have a deadline, by their idle policy.
+        let Some(policy) = terms.idle_policy else { return self.unchanged() };
+        let why = if let Self::Running { .. } = self {
+            if !policy.suspended.is_zero() {
+                return self.begin_suspend(terms);
+            }
+            format!("idle for {} s", policy.max_idle.as_secs())
+        } else {
+            format!("suspended for {} s", policy.suspended.as_secs())
+        };
+        self.end(terms, LIFETIME.to_owned(), &why)
+    }
+
+    fn ingress(&self, terms: &Terms, now: Timestamp) -> Step {
+        let wakes = terms.idle_policy.is_some_and(|p| p.auto_resume == AutoResume::Enabled);
+        if matches!(self, Self::Suspended { .. }) && wakes {
+            return Step::to(Self::Restoring);
+        }
+        self.active(now)
+    }
+
+    fn traffic(&self, terms: &Terms, now: Timestamp) -> Step {
+        match terms.idle_counts {
+            IdleCounts::Work => self.active(now),
+            IdleCounts::Ingress => self.unchanged(),
+        }
+    }
+
+    fn active(&self, now: Timestamp) -> Step {
+        let Self::Running { active_at } = self else { return self.unchanged() };
+        Step::to(Self::Running { active_at: now.max(*active_at) })
+    }
+
+    fn cloned(&self, terms: &Terms, path: &str, now: Timestamp) -> Step {
+        if let Self::EndingClone { reason } = self {
+            return Step::to(Self::Stopping { reason: reason.clone() });
+        }
+        if *self != Self::Cloning {
+            return self.unchanged();
+        }
+        if terms.hooks.contains(&Hook::Run) {
+            return Step::to(Self::CallingRun).mark(Mark::Restored, path);
+        }
+        // The idle clock starts at the boot (spec 5).
+        Step::to(Self::Running { active_at: now })
+            .mark(Mark::Restored, path)
+            .mark(Mark::Running, "")
+    }
+
+    fn hook_ended(&self, hook: Hook, outcome: &HookOutcome, now: Timestamp) -> Step {
+        if self.work() != Some(Work::Call(hook)) {
+            return self.unchanged();
+        }
+        // The answer of `/terminate` is ignored (spec 4).
+        if let Self::CallingTerminate { reason } = self {
+            return Step::to(Self::Stopping { reason: reason.clone() });
+        }
+        if let Some(reason) = hook_failure(hook, outcome) {
+            return self.fail(reason);
+        }
+        let running = Step::to(Self::Running { active_at: now });
+        match hook {
+            Hook::Run => running.mark(Mark::RunHookAnswered, "").mark(Mark::Running, ""),
+            Hook::Resume => running.mark(Mark::Resumed, ""),
+            Hook::Suspend => Step::to(Self::Saving),
+            Hook::Ready | Hook::Validate | Hook::Terminate => self.unchanged(),
+        }
+    }
+
+    fn saved(&self, terms: &Terms, now: Timestamp) -> Step {
+        if *self != Self::Saving {
+            return self.unchanged();
+        }
+        let step = Step::to(Self::Suspended { since: now });
+        // With 0 s it is not left there at all.
+        if terms.idle_policy.is_some_and(|policy| policy.suspended.is_zero()) {
+            return step.life.tick(terms, now);
+        }
+        step.mark(Mark::Suspended, "")
+    }
+
+    fn restored(&self, terms: &Terms, now: Timestamp) -> Step {
+        if *self != Self::Restoring {
+            return self.unchanged();
+        }
+        if terms.hooks.contains(&Hook::Resume) {
+            return Step::to(Self::CallingResume);
+        }
+        Step::to(Self::Running { active_at: now }).mark(Mark::Resumed, "")
+    }
+
+    fn removed(&self, now: Timestamp) -> Step {
+        let Self::Stopping { reason } = self else { return self.unchanged() };
+        Step::to(Self::Terminated { at: now, reason: reason.clone() })
+            .mark(Mark::Terminated, reason.clone())
+    }
+
+    /// The guest runs and is ours again. Where `/run` was on its way, it most likely arrived: the
+    /// time between writing that down and sending it is a fraction of the time that an answer takes.
+    /// Calling it again could do a session's work twice, ending the VM would lose it; if it did
+    /// not arrive, the idle policy and the maximum duration end a VM that does nothing.
+    fn adopted(&self, terms: &Terms, now: Timestamp) -> Step {
+        if let Self::Running { .. } = self {
+            // What happened meanwhile was not seen; what was not seen is not idle.
+            return self.traffic(terms, now).mark(Mark::Adopted, "");
+        }
+        if *self != Self::CallingRun {
+            return self.unchanged().mark(Mark::Adopted, "");
+        }
+        Step::to(Self::Running { active_at: now })
+            .mark(Mark::Adopted, "while /run was being called; it is not called twice")
+            .mark(Mark::Running, "")
+    }
+}
+
+impl Terms {
+    /// How long a VM may be idle; none where nothing follows from it: there is no policy, or it asks
+    /// for a suspension that the engine cannot do.
+    pub(crate) fn idle_limit(&self) -> Option<Duration> {
+        let policy = self.idle_policy?;
+        let can_follow = policy.suspended.is_zero() || self.suspension == Suspension::Available;
+        can_follow.then_some(policy.max_idle)
+    }
+}
+
+/// Terminated by the API (spec 1.5).
+const SUCCESS: &str = "Success.";
+
+/// Past the maximum duration, and at the end of idling (spec 1.5).
+const LIFETIME: &str = "MicroVM exceeded maximum lifetime.";
+
+/// Why the outcome of a hook ends the VM, in AWS's words; none where it was good.
+fn hook_failure(hook: Hook, outcome: &HookOutcome) -> Option<String> {
+    let name = match hook {
+        Hook::Ready => "Ready",
+        Hook::Validate => "Validate",
+        Hook::Run => "Run",
+        Hook::Resume => "Resume",
+        Hook::Suspend => "Suspend",
+        Hook::Terminate => "Terminate",
+    };
+    let look = "Please check your hook endpoint and application logs for more details.";
+    match outcome {
+        HookOutcome::Answered { status: 200 } => None,
+        HookOutcome::Answered { status } => {
+            Some(format!("{name} lifecycle hook returned HTTP status {status}. {look}"))
+        }
+        HookOutcome::Refused => {
+            Some(format!("{name} lifecycle hook connection was refused. {look}"))
+        }
+        HookOutcome::TimedOut => Some(format!("{name} lifecycle hook timed out")),
+        HookOutcome::Broken { .. } => Some(format!("{name} lifecycle hook failed. {look}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! What is, compared with what should be; the difference is done.
+//!
+//! Takes no input and is the same at the start as every minute, so that the way out of a crash is
+//! a way that is walked every day. A row that has no keeper gets one; a keeper whose VM is gone is
+//! told so; a VM without a row is removed.
+
+use crate::{
+    ControlError, MicrovmId,
+    error::chain,
+    fleet::Fleet,
+    keeper::{Beginning, OnHost},
+    life::{Event, Phase},
+};
+use engine::Listing;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+use tracing::{info, warn};
+
+/// Until the control plane stops: on a signal and on the clock.
+pub(crate) async fn repeat(fleet: Arc<Fleet>) {
+    let stop = fleet.stop.clone();
+    let clock = Arc::clone(&fleet.outside.clock);
+    loop {
+        let next = clock.now().plus(fleet.config.reconcile_every);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = clock.sleep_until(next) => {}
+            () = fleet.reconcile.notified() => {}
+        }
+        if let Some(Err(error)) = stop.run_until_cancelled(fleet.reconcile_now()).await {
+            warn!("what runs could not be compared with what should: {}", chain(&error));
+        }
+    }
+}
+
+impl Fleet {
+    /// # Errors
+    /// Where the store or the engine cannot say what there is. Nothing has been changed then that
+    /// the next call would not do the same way.
+    pub(crate) async fn reconcile_now(self: &Arc<Self>) -> Result<(), ControlError> {
+        // The order decides: whatever is on the host after these keepers were seen RUNNING and was
+        // not removed by them must be listed.
+        let kept = self.running();
+        let on_host = self.on_host().await?;
+        for id in kept {
+            if on_host.get(&id).copied().unwrap_or(OnHost::Nothing) != OnHost::Running {
+                let reason = self.death_reason(&id, "it is not on its host any more").await;
+                self.tell(&id, Event::Died { reason }).await;
+            }
+        }
+        self.give_keepers(&on_host).await?;
+        self.remove_strays(&on_host).await?;
+        let now = self.outside.clock.now();
+        let retention = self.config.terminated_retention;
+        let forgotten = self.store.forget_terminated(now.minus(retention)).await?;
+        if forgotten > 0 {
+            info!(
+                "{forgotten} MicroVMs that ended more than {} s ago are forgotten",
+                retention.as_secs()
+            );
+        }
+        Ok(())
+    }
+
+    async fn on_host(&self) -> Result<HashMap<MicrovmId, OnHost>, ControlError> {
+        let listed = self.outside.engine.list().await?;
+        let known = listed.into_iter().filter_map(|Listing { id, running }| {
+            let on_host = if running { OnHost::Running } else { OnHost::Remains };
+            // Others are the engine's own, such as the VM that a template is made in.
+            Some((MicrovmId::parse(id.as_str()).ok()?, on_host))
+        });
+        Ok(known.collect())
+    }
+
+    fn running(&self) -> Vec<MicrovmId> {
+        let running = |phase| phase == Phase::Running;
+        let kept = self.kept().into_iter();
+        kept.filter(|(_, keeper)| running(keeper.life.borrow().phase())).map(|(id, _)| id).collect()
+    }
+
+    async fn give_keepers(
+        self: &Arc<Self>,
+        on_host: &HashMap<MicrovmId, OnHost>,
+    ) -> Result<(), ControlError> {
+        let _no_new_rows = self.admission.write().await;
+        // Who has a keeper is asked first: a row that is read as live may have been ended by its
+        // keeper, who is gone, by the time it is looked at.
+        let kept: HashSet<MicrovmId> = self.kept().into_iter().map(|(id, _)| id).collect();
+        for row in self.store.live().await? {
+            if !kept.contains(&row.id) {
+                let found = on_host.get(&row.id).copied().unwrap_or(OnHost::Nothing);
+                info!(microvm = %row.id, phase = row.life.phase().as_str(), ?found, "found again");
+                self.keep(row, Beginning::Found(found));
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove_strays(
+        &self,
+        on_host: &HashMap<MicrovmId, OnHost>,
+    ) -> Result<(), ControlError> {
+        for id in on_host.keys() {
+            if self.keeper(id).is_some() {
+                continue;
+            }
+            let ended = match self.store.microvm(id).await? {
+                None => true,
+                Some(row) => row.life.phase() == Phase::Terminated,
+            };
+            if ended {
+                warn!(microvm = %id, "it is on the host and should not be: removed");
+                self.outside.back_door.detach(id).await;
+                self.outside.engine.stop(&id.vm_id(), None).await?;
+            }
+        }
+        Ok(())
+    }
+}

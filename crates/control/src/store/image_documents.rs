@@ -1,0 +1,128 @@
+//! How an image's configuration and its hooks are written in JSON columns.
+
+use super::{corrupt, stored_id, variant};
+use crate::{
+    Artifact, ControlError, Hook, Hooks, ImageSpec, LogGroup, LogStream, Logging, OsCapabilities,
+    RoleArn,
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct HooksDocument {
+    port: Option<u16>,
+    timeouts_ms: BTreeMap<String, u64>,
+}
+
+impl HooksDocument {
+    pub(super) fn of(hooks: &Hooks) -> Self {
+        let ms = |timeout: &Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let timeouts = hooks.timeouts.iter();
+        let timeouts_ms = timeouts.map(|(hook, t)| (hook.name().to_owned(), ms(t))).collect();
+        Self { port: hooks.port, timeouts_ms }
+    }
+
+    pub(super) fn read(self) -> Result<Hooks, ControlError> {
+        let timeouts = self.timeouts_ms.into_iter().map(|(name, ms)| {
+            let hook = variant("a hook", &Hook::ALL, Hook::name, &name)?;
+            Ok((hook, Duration::from_millis(ms)))
+        });
+        Ok(Hooks { port: self.port, timeouts: timeouts.collect::<Result<_, ControlError>>()? })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum LoggingDocument {
+    Default,
+    CloudWatch { group: Option<String>, stream: Option<String> },
+    Disabled,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ArtifactDocument {
+    Directory(PathBuf),
+    Zip(PathBuf),
+}
+
+/// All of an [`ImageSpec`], for the column and for the fingerprint of a request.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ImageDocument {
+    artifact: ArtifactDocument,
+    artifact_uri: String,
+    base_image_arn: String,
+    base_image_version: Option<String>,
+    build_role: String,
+    description: Option<String>,
+    memory_mib: u32,
+    hooks: HooksDocument,
+    environment: Vec<(String, String)>,
+    egress_connectors: Vec<String>,
+    logging: LoggingDocument,
+    all_os_capabilities: bool,
+}
+
+impl ImageDocument {
+    pub(crate) fn of(spec: &ImageSpec) -> Self {
+        Self {
+            artifact: match &spec.artifact {
+                Artifact::Directory(path) => ArtifactDocument::Directory(path.clone()),
+                Artifact::Zip(path) => ArtifactDocument::Zip(path.clone()),
+            },
+            artifact_uri: spec.artifact_uri.clone(),
+            base_image_arn: spec.base_image_arn.clone(),
+            base_image_version: spec.base_image_version.clone(),
+            build_role: spec.build_role.to_string(),
+            description: spec.description.clone(),
+            memory_mib: spec.memory_mib,
+            hooks: HooksDocument::of(&spec.hooks),
+            environment: spec.environment.clone(),
+            egress_connectors: spec.egress_connectors.clone(),
+            logging: match &spec.logging {
+                Logging::Default => LoggingDocument::Default,
+                Logging::Disabled => LoggingDocument::Disabled,
+                Logging::CloudWatch { group, stream } => LoggingDocument::CloudWatch {
+                    group: group.as_ref().map(ToString::to_string),
+                    stream: stream.as_ref().map(ToString::to_string),
+                },
+            },
+            all_os_capabilities: spec.os_capabilities == OsCapabilities::All,
+        }
+    }
+
+    pub(super) fn read(self) -> Result<ImageSpec, ControlError> {
+        Ok(ImageSpec {
+            artifact: match self.artifact {
+                ArtifactDocument::Directory(path) => Artifact::Directory(path),
+                ArtifactDocument::Zip(path) => Artifact::Zip(path),
+            },
+            artifact_uri: self.artifact_uri,
+            base_image_arn: self.base_image_arn,
+            base_image_version: self.base_image_version,
+            build_role: stored_id("a role", RoleArn::parse(&self.build_role))?,
+            description: self.description,
+            memory_mib: self.memory_mib,
+            hooks: self.hooks.read()?,
+            environment: self.environment,
+            egress_connectors: self.egress_connectors,
+            logging: match self.logging {
+                LoggingDocument::Default => Logging::Default,
+                LoggingDocument::Disabled => Logging::Disabled,
+                LoggingDocument::CloudWatch { group, stream } => Logging::CloudWatch {
+                    group: group
+                        .map(|g| LogGroup::parse(&g).map_err(|_| corrupt("a log group", g)))
+                        .transpose()?,
+                    stream: stream
+                        .map(|s| LogStream::parse(&s).map_err(|_| corrupt("a log stream", s)))
+                        .transpose()?,
+                },
+            },
+            os_capabilities: if self.all_os_capabilities {
+                OsCapabilities::All
+            } else {
+                OsCapabilities::Default
+            },
+        })
+    }
+}

@@ -1,0 +1,171 @@
+//! What becomes of MicroVMs, on an engine without VMs and a clock that is moved by hand.
+
+mod house;
+
+use control::{
+    AutoResume, ControlError, Hook, IdlePolicy, Mark, MicrovmState, RunMicrovm, testing::Fault,
+};
+use engine::HookOutcome;
+use house::{House, image};
+use std::time::Duration;
+
+#[tokio::test]
+async fn a_vm_is_pending_at_once_and_running_after_its_run_hook() {
+    let house = House::open().await;
+    let request = RunMicrovm { run_hook_payload: Some("{\"a\":1}".into()), ..house.request() };
+    let vm = house.control.run_microvm(request).await.unwrap();
+    assert_eq!(vm.state, MicrovmState::Pending);
+    let vm = house.reaches(&vm.id, MicrovmState::Running).await;
+    assert_eq!(vm.state_reason, None);
+    let hook = format!("hook {} /aws/lambda-microvms/runtime/v1/run ", vm.id);
+    let body = format!(r#"{{"microvmId":"{}","runHookPayload":"{{\"a\":1}}"}}"#, vm.id);
+    assert_eq!(house.engine.count(&hook), 1);
+    assert!(house.engine.calls().contains(&(hook + &body)), "{:?}", house.engine.calls());
+    assert_eq!(house.back_door.attached().len(), 1);
+    let timeline = house.control.timeline(&vm.id).await.unwrap();
+    let marks: Vec<Mark> = timeline.iter().map(|entry| entry.mark).collect();
+    assert_eq!(marks, [Mark::Accepted, Mark::Restored, Mark::RunHookAnswered, Mark::Running]);
+    assert_eq!(timeline[1].detail, "clone");
+    assert!(timeline.is_sorted_by_key(|entry| entry.elapsed_ms));
+}
+
+#[tokio::test]
+async fn a_terminated_vm_leaves_nothing_and_says_success() {
+    let house = House::open().await;
+    let id = house.running().await;
+    house.control.terminate_microvm(&id).await.unwrap();
+    let vm = house.reaches(&id, MicrovmState::Terminated).await;
+    assert_eq!(vm.state_reason.as_deref(), Some("Success."));
+    assert!(vm.terminated_at.is_some());
+    assert!(house.engine.vms().is_empty() && house.back_door.attached().is_empty());
+    house.control.terminate_microvm(&id).await.unwrap();
+    let refused = house.control.suspend_microvm(&id).await;
+    assert!(matches!(refused, Err(ControlError::AlreadyTerminated(_))));
+}
+
+#[tokio::test]
+async fn a_run_hook_that_fails_ends_the_vm_in_awss_words() {
+    for (outcome, reason) in [
+        (HookOutcome::Answered { status: 500 }, "Run lifecycle hook returned HTTP status 500."),
+        (HookOutcome::TimedOut, "Run lifecycle hook timed out"),
+        (HookOutcome::Refused, "Run lifecycle hook connection was refused."),
+        (HookOutcome::Broken { error: "x".into() }, "Run lifecycle hook failed."),
+    ] {
+        let house = House::open().await;
+        house.engine.answer(Hook::Run, outcome);
+        let vm = house.control.run_microvm(house.request()).await.unwrap();
+        let vm = house.reaches(&vm.id, MicrovmState::Terminated).await;
+        assert!(vm.state_reason.as_deref().unwrap().starts_with(reason), "{vm:?}");
+        assert!(house.engine.vms().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn whichever_call_of_a_launch_fails_the_vm_ends_with_a_reason_and_nothing_is_left() {
+    // After the template: launch, hook; then the stop, which is tried until it succeeds.
+    for nth in 1..=3 {
+        let house = House::open().await;
+        house.engine.fault(nth, Fault::Fail);
+        let vm = house.control.run_microvm(house.request()).await.unwrap();
+        if nth < 3 {
+            let vm = house.reaches(&vm.id, MicrovmState::Terminated).await;
+            assert!(vm.state_reason.is_some(), "call {nth}");
+        } else {
+            house.reaches(&vm.id, MicrovmState::Running).await;
+            house.control.terminate_microvm(&vm.id).await.unwrap();
+            house.reaches(&vm.id, MicrovmState::Terminated).await;
+        }
+        assert!(house.engine.vms().is_empty() && house.back_door.attached().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_vm_ends_at_its_maximum_duration() {
+    let house = House::open().await;
+    let request = RunMicrovm { maximum_duration: Duration::from_secs(600), ..house.request() };
+    let id = house.control.run_microvm(request).await.unwrap().id;
+    house.reaches(&id, MicrovmState::Running).await;
+    house.clock.advance(Duration::from_secs(600));
+    let vm = house.reaches(&id, MicrovmState::Terminated).await;
+    assert_eq!(vm.state_reason.as_deref(), Some("MicroVM exceeded maximum lifetime."));
+}
+
+#[tokio::test]
+async fn a_vm_that_works_is_not_idle_and_one_that_rests_is() {
+    let house = House::open().await;
+    let idle_policy = Some(IdlePolicy {
+        max_idle: Duration::from_secs(60),
+        suspended: Duration::ZERO,
+        auto_resume: AutoResume::Disabled,
+    });
+    let request = RunMicrovm { idle_policy, ..house.request() };
+    let id = house.control.run_microvm(request).await.unwrap().id;
+    house.reaches(&id, MicrovmState::Running).await;
+    for _ in 0..30 {
+        house.engine.send_bytes(&id, 1000);
+        house.clock.advance(Duration::from_secs(10));
+        house.settle().await;
+        assert_eq!(house.state(&id).await, MicrovmState::Running);
+    }
+    for _ in 0..8 {
+        house.clock.advance(Duration::from_secs(10));
+        house.settle().await;
+    }
+    let vm = house.reaches(&id, MicrovmState::Terminated).await;
+    assert_eq!(vm.state_reason.as_deref(), Some("MicroVM exceeded maximum lifetime."));
+    let timeline = house.control.timeline(&id).await.unwrap();
+    assert!(timeline.iter().any(|entry| entry.detail == "idle for 60 s"), "{timeline:?}");
+}
+
+#[tokio::test]
+async fn an_app_that_ends_ends_its_vm_with_its_exit_code() {
+    let house = House::open().await;
+    let id = house.running().await;
+    house.engine.exit_app(&id, 3);
+    let vm = house.reaches(&id, MicrovmState::Terminated).await;
+    assert_eq!(vm.state_reason.as_deref(), Some("Container Stopped with Exit Code: 3"));
+}
+
+#[tokio::test]
+async fn a_guest_that_dies_leaves_its_reason_and_its_console() {
+    let house = House::open().await;
+    let id = house.running().await;
+    house.engine.print(&id, "half a line");
+    house.engine.kill(&id, "out of memory", "first\nOut of memory: Killed process 1\n");
+    let vm = house.reaches(&id, MicrovmState::Terminated).await;
+    let reason = vm.state_reason.unwrap();
+    assert!(reason.contains("out of memory") && reason.contains("Killed process 1"), "{reason}");
+    let lines = house.log_lines(&id, 3).await;
+    assert_eq!(
+        lines,
+        ["half a line", "console: first", "console: Out of memory: Killed process 1"]
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_yet_is_said() {
+    let house = House::open().await;
+    let id = house.running().await;
+    let refused = house.control.suspend_microvm(&id).await;
+    assert!(matches!(refused, Err(ControlError::NotSupported { .. })), "{refused:?}");
+    house.control.resume_microvm(&id).await.unwrap();
+    assert_eq!(house.state(&id).await, MicrovmState::Running);
+}
+
+#[tokio::test]
+async fn a_request_is_refused_before_anything_is_written() {
+    let house = House::open().await;
+    let run = |request| house.control.run_microvm(request);
+    let long = RunMicrovm { run_hook_payload: Some("x".repeat(4097)), ..house.request() };
+    assert!(matches!(run(long).await, Err(ControlError::PayloadTooLong { bytes: 4097, .. })));
+    let absent = RunMicrovm::of(control::ImageName::parse("absent").unwrap());
+    let error = run(absent).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("No active version found for MicroVM image arn:aws:lambda"),
+        "{error}"
+    );
+    let short = RunMicrovm { maximum_duration: Duration::ZERO, ..house.request() };
+    assert!(matches!(run(short).await, Err(ControlError::BadMaximumDuration { .. })));
+    assert_eq!(house.engine.count("launch"), 0);
+    assert_eq!(image().as_str(), "worker");
+}

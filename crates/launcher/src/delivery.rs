@@ -127,8 +127,12 @@ async fn answer(
         NotVerified::Refused(refused) => Refusal::Unverified(refused),
         NotVerified::NoSecret(error) => Refusal::NoSecret(error),
     })?;
-    launcher.announce(LauncherEventKind::WebhookVerified { webhook_id: webhook_id.to_owned() });
-    match wanted(&body) {
+    let wanted = wanted(&body);
+    launcher.announce(LauncherEventKind::WebhookVerified {
+        webhook_id: webhook_id.to_owned(),
+        session_id: wanted.as_ref().ok().map(|(_, session)| session.clone()),
+    });
+    match wanted {
         Ok((event, session)) => serve(launcher, event, session).await,
         Err(reason) => Ok(Answer::Ignored { reason }),
     }

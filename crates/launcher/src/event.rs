@@ -22,8 +22,8 @@ pub struct LauncherEvent {
 pub enum LauncherEventKind {
     /// A delivery came in whole. `webhook_id` is what its header claims; nothing is verified yet.
     WebhookReceived { webhook_id: String, bytes: usize },
-    /// Its signature and time stamp are good.
-    WebhookVerified { webhook_id: String },
+    /// Its signature and time stamp are good. The session is the one that it asks a VM for.
+    WebhookVerified { webhook_id: String, session_id: Option<SessionId> },
     /// Verified, but not for the launcher; answered 200.
     Ignored { webhook_id: String, reason: String },
     /// This event had its answer before; answered 200 with the stored result.

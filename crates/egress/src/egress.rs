@@ -1,13 +1,13 @@
 //! All back doors of this host: attach a VM, detach it, ask what passed.
 
 use crate::{
-    accept::{self, Tasks},
+    accept::Tasks,
     imds::{Identity, Imds},
     imds_server,
-    relay::{self, Target},
+    relay::{Relay, Target},
     resolver::{self, Resolver},
     role::{self, Role},
-    stats::{Counters, EgressStats, RelayCounters},
+    stats::{Counters, EgressStats},
     upstream::Upstreams,
 };
 use async_trait::async_trait;
@@ -21,10 +21,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::net::{TcpListener, UdpSocket};
-
-/// Connections of one VM at once to the AWS API and to the platform.
-const AWS_CONNECTIONS_MAX: usize = 128;
-const PLATFORM_CONNECTIONS_MAX: usize = 128;
 
 /// What back doors lead to.
 #[derive(Clone, Debug)]
@@ -91,14 +87,11 @@ impl Egress {
         let dns_udp = UdpSocket::from_std(sockets.dns_udp)?;
 
         imds_server::serve(&tasks, imds_socket, imds, counters.clone());
-        let to_aws = Relay { target: Some(aws), counters: counters.clone(), which: |all| &all.aws };
-        to_aws.serve(&tasks, aws_socket, AWS_CONNECTIONS_MAX);
-        let to_platform = Relay {
-            target: self.config.platform.clone(),
-            counters: counters.clone(),
-            which: |all| &all.platform,
-        };
-        to_platform.serve(&tasks, platform_socket, PLATFORM_CONNECTIONS_MAX);
+        let to_aws = Relay::new("AWS API", Some(aws), counters.clone(), |all| &all.aws);
+        to_aws.serve(&tasks, aws_socket);
+        let platform = self.config.platform.clone();
+        let to_platform = Relay::new("platform", platform, counters.clone(), |all| &all.platform);
+        to_platform.serve(&tasks, platform_socket);
         let upstreams = self.upstreams.clone();
         resolver::serve(
             &tasks,
@@ -142,26 +135,6 @@ impl BackDoor for Egress {
 
     async fn detach(&self, id: &MicrovmId) {
         self.replace(id, None).await;
-    }
-}
-
-/// One relay of one VM.
-struct Relay {
-    target: Option<Target>,
-    counters: Arc<Counters>,
-    which: fn(&Counters) -> &RelayCounters,
-}
-
-impl Relay {
-    fn serve(self, tasks: &Tasks, listener: TcpListener, connections_max: usize) {
-        let relay = Arc::new(self);
-        accept::serve(tasks, listener, connections_max, move |guest| {
-            let relay = relay.clone();
-            async move {
-                let counters = (relay.which)(&relay.counters);
-                relay::connection(guest, relay.target.as_ref(), counters).await;
-            }
-        });
     }
 }
 

@@ -1,20 +1,30 @@
 //! Bytes from a VM to one place on the host and back, and to nowhere else.
 
-use crate::stats::{RelayCounters, count};
+use crate::{
+    accept::{self, Tasks},
+    stats::{Counters, RelayCounters, count},
+};
 use std::{
     fmt, io,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
-        TcpStream,
+        TcpListener, TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
     time::timeout,
 };
 
+/// Connections of one VM at once.
+const CONNECTIONS_MAX: usize = 128;
+/// Shortest time between two warnings of one relay.
+const WARNING_INTERVAL_MIN: Duration = Duration::from_secs(10);
 /// Longest time that the far end may take to accept.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection on which nothing moved for so long is cut: the far end is gone, or the guest forgot
@@ -37,30 +47,74 @@ impl fmt::Display for Target {
     }
 }
 
-/// Serves one connection of a guest. Where `target` is None or does not answer, the guest sees a
-/// reset at once rather than a connection that hangs.
-pub(crate) async fn connection(
-    guest: TcpStream,
-    target: Option<&Target>,
-    counters: &RelayCounters,
-) {
-    count(&counters.accepted);
-    let Some(target) = target else {
-        tracing::warn!("the guest calls the platform by its relay, but none is configured");
-        count(&counters.failed);
-        return reset(guest);
-    };
-    let address = (target.host.as_str(), target.port);
-    let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
-    match connected.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into())) {
-        Ok(host) => {
-            let _open = counters.opened();
-            pass(guest, host, counters).await;
+/// One relay of one VM.
+pub(crate) struct Relay {
+    name: &'static str,
+    target: Option<Target>,
+    counters: Arc<Counters>,
+    which: fn(&Counters) -> &RelayCounters,
+    /// When the last failure was logged for an operator to see.
+    warned_at: Mutex<Option<Instant>>,
+}
+
+impl Relay {
+    /// A relay without a target refuses every connection.
+    pub(crate) fn new(
+        name: &'static str,
+        target: Option<Target>,
+        counters: Arc<Counters>,
+        which: fn(&Counters) -> &RelayCounters,
+    ) -> Self {
+        Self { name, target, counters, which, warned_at: Mutex::new(None) }
+    }
+
+    pub(crate) fn serve(self, tasks: &Tasks, listener: TcpListener) {
+        let relay = Arc::new(self);
+        accept::serve(tasks, listener, CONNECTIONS_MAX, move |guest| {
+            let relay = relay.clone();
+            async move { relay.connection(guest).await }
+        });
+    }
+
+    /// Serves one connection of the guest. Where it leads nowhere the guest sees a reset at once
+    /// rather than a connection that hangs.
+    async fn connection(&self, guest: TcpStream) {
+        let counters = (self.which)(&self.counters);
+        count(&counters.accepted);
+        match self.connect().await {
+            Ok(host) => {
+                let _open = counters.opened();
+                pass(guest, host, counters).await;
+            }
+            Err(reason) => {
+                count(&counters.failed);
+                self.complain(&reason);
+                reset(guest);
+            }
         }
-        Err(error) => {
-            tracing::warn!(%target, %error, "the guest's connection leads nowhere");
-            count(&counters.failed);
-            reset(guest);
+    }
+
+    async fn connect(&self) -> Result<TcpStream, String> {
+        let Some(target) = &self.target else {
+            return Err("none is configured on this host".into());
+        };
+        let address = (target.host.as_str(), target.port);
+        match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(host)) => Ok(host),
+            Ok(Err(error)) => Err(format!("{target}: {error}")),
+            Err(_elapsed) => Err(format!("{target}: no answer in {CONNECT_TIMEOUT:?}")),
+        }
+    }
+
+    /// A guest decides how often this happens, so it must not decide how large the log gets.
+    fn complain(&self, reason: &str) {
+        let mut warned_at = self.warned_at.lock().unwrap_or_else(PoisonError::into_inner);
+        match *warned_at {
+            Some(at) if at.elapsed() < WARNING_INTERVAL_MIN => {}
+            Some(_) | None => {
+                *warned_at = Some(Instant::now());
+                tracing::warn!(to = self.name, reason, "the guest's connection leads nowhere");
+            }
         }
     }
 }
@@ -133,8 +187,6 @@ async fn stalled(moved: &AtomicU64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
-    use tokio::net::TcpListener;
 
     async fn listener() -> (TcpListener, Target) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -143,20 +195,17 @@ mod tests {
     }
 
     /// A guest's end of a connection that is relayed to `target`.
-    async fn guest(target: Option<Target>, counters: &Arc<RelayCounters>) -> TcpStream {
+    async fn guest(target: Option<Target>, counters: &Arc<Counters>) -> TcpStream {
         let (door, at) = listener().await;
-        let counters = counters.clone();
-        tokio::spawn(async move {
-            let (stream, _) = door.accept().await.unwrap();
-            connection(stream, target.as_ref(), &counters).await;
-        });
+        let relay = Relay::new("platform", target, counters.clone(), |all| &all.platform);
+        relay.serve(&Tasks::new(), door);
         TcpStream::connect((at.host, at.port)).await.unwrap()
     }
 
     #[tokio::test]
     async fn large_bodies_pass_both_ways_and_a_half_close_ends_one_way_only() {
         let (host, target) = listener().await;
-        let counters = Arc::new(RelayCounters::default());
+        let counters = Arc::new(Counters::default());
         let mut guest = guest(Some(target), &counters).await;
         let answering = tokio::spawn(async move {
             let (mut stream, _) = host.accept().await.unwrap();
@@ -173,20 +222,20 @@ mod tests {
         guest.read_to_end(&mut received).await.unwrap();
         assert_eq!(answering.await.unwrap(), sent);
         assert_eq!(received, [7; 5_000_000]);
-        assert_eq!(counters.sent_bytes.load(Relaxed), 3_000_000);
-        assert_eq!(counters.received_bytes.load(Relaxed), 5_000_000);
+        assert_eq!(counters.read().platform.sent_bytes, 3_000_000);
+        assert_eq!(counters.read().platform.received_bytes, 5_000_000);
     }
 
     #[tokio::test]
     async fn a_relay_that_leads_nowhere_is_reset_at_once() {
         let (gone, target) = listener().await;
         drop(gone);
-        let counters = Arc::new(RelayCounters::default());
+        let counters = Arc::new(Counters::default());
         for target in [None, Some(target)] {
             let mut guest = guest(target, &counters).await;
             let error = guest.read(&mut [0]).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         }
-        assert_eq!(counters.failed.load(Relaxed), 2);
+        assert_eq!(counters.read().platform.failed, 2);
     }
 }

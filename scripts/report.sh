@@ -26,6 +26,6 @@ fail_apt() {
         *'Unable to locate package'* | *'no installation candidate'*)
             fail "$what: the package is not known here" "this needs Debian 12 with its 'main' archive in /etc/apt/sources.list" ;;
         *)
-            fail "$what: apt-get failed" "the lines above are apt's; repair with 'apt-get -f install', then run it again" ;;
+            fail "$what: apt-get failed" "the lines above are apt's (all of them: $log); repair with 'apt-get -f install', then run it again" ;;
     esac
 }

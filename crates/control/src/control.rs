@@ -93,8 +93,11 @@ impl Control {
     /// # Errors
     /// Where the engine cannot say what there is.
     pub async fn terminate_all(&self) -> Result<(), ControlError> {
-        for (id, mut keeper) in self.fleet.kept() {
-            self.fleet.tell(&id, Event::TerminateAsked).await;
+        let kept = self.fleet.kept();
+        for (id, _) in &kept {
+            self.fleet.tell(id, Event::TerminateAsked).await;
+        }
+        for (_, mut keeper) in kept {
             // An error: the keeper is gone, and so is its VM.
             let _ = keeper.life.wait_for(|life| life.phase() == Phase::Terminated).await;
         }

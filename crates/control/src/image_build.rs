@@ -1,21 +1,16 @@
 //! One build of an image's version, in the background: artifact, disk, template, row.
 
 use crate::{
-    BuildFailure, BuildId, BuildProgress, BuildRequest, BuiltRootfs, Hook, ImageArn, ImageSpec,
-    ImageVersion, LogRecord, LogTarget, SnapshotSizes, app_log::Lines, error::chain, fleet::Fleet,
-    log_target::log_target, store::BuildOutcome,
+    BuildFailure, BuildId, BuildProgress, BuildRequest, BuiltRootfs, ControlConfig, ControlError,
+    Hook, ImageArn, ImageSpec, ImageVersion, LogRecord, LogTarget, SnapshotSizes, app_log::Lines,
+    error::chain, fleet::Fleet, log_target::log_target, store::BuildOutcome,
 };
 use engine::{
     App, EngineError, HookRequest, TemplateId, TemplateInfo, TemplateSpec, TemplateStage,
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -140,8 +135,23 @@ async fn build(
     Ok(Built { template, sizes })
 }
 
+/// Removes what builds of an earlier process left behind.
+pub(crate) async fn clear_work(config: &ControlConfig) -> Result<(), ControlError> {
+    let path = builds_dir(config);
+    match tokio::fs::remove_dir_all(&path).await {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(ControlError::File { action: "clearing", path, source })
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn builds_dir(config: &ControlConfig) -> PathBuf {
+    config.data_dir.join("builds")
+}
+
 fn work_dir(fleet: &Fleet, job: &BuildJob) -> PathBuf {
-    Path::new(&fleet.config.data_dir).join("builds").join(job.build.as_str())
+    builds_dir(&fleet.config).join(job.build.as_str())
 }
 
 async fn pass_stages(

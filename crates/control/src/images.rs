@@ -40,7 +40,11 @@ impl Images {
             let outcome = BuildOutcome::Failed { reason: reason.to_owned() };
             self.fleet.store.finish_build(&build, &outcome, self.now()).await?;
         }
-        Ok(())
+        image_build::clear_work(&self.fleet.config).await
+    }
+
+    fn now(&self) -> Timestamp {
+        self.fleet.outside.clock.now()
     }
 
     /// Records the image and its version 1.0 and builds it in the background.
@@ -257,10 +261,6 @@ impl Images {
             created_at: MANAGED_SINCE,
             updated_at: MANAGED_SINCE,
         }]
-    }
-
-    fn now(&self) -> Timestamp {
-        self.fleet.outside.clock.now()
     }
 }
 

@@ -510,8 +510,23 @@ impl Life {
     }
 
     fn active(&self, now: Timestamp) -> Step {
-        let Self::Running { active_at } = self else { return self.unchanged() };
-        Step::to(Self::Running { active_at: now.max(*active_at) })
+        match self {
+            Self::Running { active_at } if now.since(*active_at) >= ACTIVITY_RESOLUTION => {
+                Step::to(Self::Running { active_at: now })
+            }
+            Self::Running { .. }
+            | Self::Cloning
+            | Self::CallingRun
+            | Self::CallingSuspend
+            | Self::Saving
+            | Self::Suspended { .. }
+            | Self::Restoring
+            | Self::CallingResume
+            | Self::EndingClone { .. }
+            | Self::CallingTerminate { .. }
+            | Self::Stopping { .. }
+            | Self::Terminated { .. } => self.unchanged(),
+        }
     }
 
     fn cloned(&self, terms: &Terms, path: &str, now: Timestamp) -> Step {
@@ -605,6 +620,9 @@ impl Terms {
         can_follow.then_some(policy.max_idle)
     }
 }
+
+/// Activity is noted no more often than this: each note is a write of the store.
+const ACTIVITY_RESOLUTION: Duration = Duration::from_secs(1);
 
 /// Terminated by the API (spec 1.5).
 const SUCCESS: &str = "Success.";

@@ -109,6 +109,15 @@ impl House {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
+    /// Waits until the VM of an earlier control plane is looked after, which its output shows.
+    pub(crate) async fn log_line_after_adoption(&self, id: &MicrovmId) {
+        while self.back_door.attached().is_empty() {
+            self.settle().await;
+        }
+        self.engine.print(id, "still here\n");
+        assert_eq!(self.log_lines(id, 1).await, ["still here"]);
+    }
+
     /// The lines of a VM's log, once there are `count`.
     pub(crate) async fn log_lines(&self, id: &MicrovmId, count: usize) -> Vec<String> {
         let log = self.control.get_microvm(id).await.unwrap().log.unwrap();

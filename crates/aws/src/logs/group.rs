@@ -23,8 +23,7 @@ impl GroupInput {
             (Some(name), None) => name.clone(),
             (None, Some(identifier)) => match identifier.parse::<Arn>() {
                 Ok(arn) => {
-                    let name = arn.resource.strip_prefix("log-group:").unwrap_or(&arn.resource);
-                    name.trim_end_matches(":*").to_owned()
+                    arn.resource.strip_prefix("log-group:").unwrap_or(&arn.resource).to_owned()
                 }
                 Err(_) => identifier.clone(),
             },

@@ -187,13 +187,7 @@ fn botocores_signatures_are_believed() {
     let oracles = std::env::var_os("WARREN_ORACLES")
         .map_or_else(|| manifest.join("../../target/oracles"), PathBuf::from);
     let python = oracles.join("venv/bin/python3");
-    assert!(
-        python.exists(),
-        "{} is missing; run: python3 -m venv {1}/venv && {1}/venv/bin/pip install -r \
-         crates/aws/tests/requirements.txt",
-        python.display(),
-        oracles.display()
-    );
+    assert!(python.exists(), "{} is missing; run: scripts/oracles", python.display());
     let output = Command::new(python).arg(manifest.join("tests/oracles/sign.py")).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = String::from_utf8(output.stdout).unwrap();

@@ -1,0 +1,370 @@
+"""A session of boto3 with every operation, as a user would make it; asserts what comes back."""
+
+import datetime
+import io
+import json
+import os
+import time
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+CONFIG = Config(retries={"max_attempts": 1, "mode": "standard"})
+ACCOUNT = "arn:aws:iam::000000000000"
+IMAGE = "arn:aws:lambda:us-east-1:000000000000:microvm-image:claude-worker"
+CONNECTOR = "arn:aws:lambda:us-east-1:aws:network-connector:aws-network-connector:"
+EXECUTION = f"{ACCOUNT}:role/warren-execution"
+
+
+def client(service, credentials=None, **more):
+    if credentials:
+        more |= dict(zip(("aws_access_key_id", "aws_secret_access_key", "aws_session_token"), credentials))
+    return boto3.client(service, config=CONFIG, **more)
+
+
+def fails(code, call, *, http=None, text=None, **arguments):
+    try:
+        answer = call(**arguments)
+    except ClientError as error:
+        response = error.response
+        assert response["Error"]["Code"] == code, (code, response)
+        if http:
+            assert response["ResponseMetadata"]["HTTPStatusCode"] == http, response
+        if text is not None:
+            assert text in response["Error"]["Message"], (text, response)
+        return response
+    raise AssertionError(f"{call} answered {answer} instead of {code}")
+
+
+def until(check, what):
+    for _ in range(300):
+        if value := check():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"{what} did not happen")
+
+
+def microvms(vms):
+    run = vms.run_microvm(
+        imageIdentifier=IMAGE, imageVersion="1.0", executionRoleArn=EXECUTION,
+        idlePolicy={"maxIdleDurationSeconds": 600, "suspendedDurationSeconds": 0, "autoResumeEnabled": False},
+        runHookPayload='{"version":"1"}', maximumDurationInSeconds=3600, clientToken="token-1",
+        logging={"cloudWatch": {"logGroup": "/mine"}},
+        ingressNetworkConnectors=[CONNECTOR + "ALL_INGRESS"], egressNetworkConnectors=[CONNECTOR + "INTERNET_EGRESS"],
+    )
+    assert run["state"] == "PENDING" and run["imageArn"] == IMAGE and run["imageVersion"] == "1.0", run
+    assert run["executionRoleArn"] == EXECUTION and run["maximumDurationInSeconds"] == 3600, run
+    assert run["idlePolicy"] == {"maxIdleDurationSeconds": 600, "suspendedDurationSeconds": 0, "autoResumeEnabled": False}
+    assert run["endpoint"].endswith(".lambda-microvm.us-east-1.on.aws"), run
+    assert isinstance(run["startedAt"], datetime.datetime), run
+    assert run["ingressNetworkConnectors"] == [CONNECTOR + "ALL_INGRESS"], run
+    vm = run["microvmId"]
+
+    until(lambda: vms.get_microvm(microvmIdentifier=vm)["state"] == "RUNNING", "RUNNING")
+    plain = vms.run_microvm(imageIdentifier="claude-worker")
+    assert plain["ingressNetworkConnectors"] == [CONNECTOR + "HTTP_INGRESS"], plain
+    assert plain["egressNetworkConnectors"] == [CONNECTOR + "INTERNET_EGRESS"], plain
+    assert plain["maximumDurationInSeconds"] == 28800 and "idlePolicy" not in plain, plain
+
+    first = vms.list_microvms(maxResults=1, imageIdentifier=IMAGE)
+    second = vms.list_microvms(maxResults=1, imageIdentifier=IMAGE, nextToken=first["nextToken"])
+    ids = [page["items"][0]["microvmId"] for page in (first, second)]
+    assert ids == [plain["microvmId"], vm], ids
+    assert set(first["items"][0]) == {"microvmId", "state", "imageArn", "imageVersion", "startedAt"}
+    assert not vms.list_microvms(imageVersion="2.0")["items"]
+    pages = vms.get_paginator("list_microvms").paginate(PaginationConfig={"PageSize": 1})
+    assert len([item for page in pages for item in page["items"]]) == 2
+
+    assert vms.terminate_microvm(microvmIdentifier=vm)
+    ended = until(lambda: (got := vms.get_microvm(microvmIdentifier=vm))["state"] == "TERMINATED" and got, "TERMINATED")
+    assert ended["stateReason"] == "Success." and ended["terminatedAt"] >= ended["startedAt"], ended
+    assert vms.terminate_microvm(microvmIdentifier=vm)
+    fails("ValidationException", vms.suspend_microvm, microvmIdentifier=vm, http=400,
+          text=f"The MicroVM {vm} has been terminated and its state cannot be changed.")
+    return plain["microvmId"]
+
+
+def wire(vms, microvm):
+    """What the client does not show: nulls where nothing is set, header names, numbers."""
+    answers = []
+    vms.meta.events.register("before-parse.lambda-microvms", lambda response_dict, **_: answers.append(response_dict))
+    vms.get_microvm(microvmIdentifier=microvm)
+    body = json.loads(answers[-1]["body"])
+    for member in ("stateReason", "terminationReasonCode", "terminatedAt", "idlePolicy", "executionRoleArn"):
+        assert body[member] is None, body
+    assert isinstance(body["startedAt"], float), body
+    vms.list_microvms(imageVersion="2.0")
+    assert json.loads(answers[-1]["body"]) == {"items": [], "nextToken": None}, answers[-1]
+    fails("ResourceNotFoundException", vms.get_microvm, microvmIdentifier="x")
+    assert json.loads(answers[-1]["body"]) == {
+        "message": "MicroVM not found: x", "resourceId": None, "resourceType": None}, answers[-1]
+    headers = answers[-1]["headers"]
+    assert headers["x-amzn-errortype"] == "ResourceNotFoundException" and len(headers["x-amzn-requestid"]) == 36, headers
+    assert vms.terminate_microvm(microvmIdentifier=vms.run_microvm(imageIdentifier=IMAGE)["microvmId"])
+    assert answers[-1]["body"] == b"{}", answers[-1]
+
+
+def microvm_errors(vms):
+    unknown = "microvm-6f6b1a52-1111-4111-8111-111111111111"
+    missing = fails("ResourceNotFoundException", vms.get_microvm, microvmIdentifier=unknown, http=404,
+                    text=f"MicroVM not found: {unknown}")
+    assert missing.get("resourceId") is None and missing["ResponseMetadata"]["RequestId"], missing
+    fails("ResourceNotFoundException", vms.terminate_microvm, microvmIdentifier="nonsense", http=404)
+    fails("ValidationException", vms.run_microvm, imageIdentifier="no-such-image", http=400,
+          text="Malformed ARN - doesn't start with 'arn:'")
+    fails("ResourceNotFoundException", vms.run_microvm, imageIdentifier=IMAGE.replace("worker", "x"),
+          text="No active version found for MicroVM image " + IMAGE.replace("worker", "x"))
+    fails("ResourceNotFoundException", vms.run_microvm, imageIdentifier=IMAGE, imageVersion="7.0",
+          text=f"No active version found for MicroVM image {IMAGE} and version 7.0")
+    fails("AccessDeniedException", vms.run_microvm, http=403,
+          imageIdentifier="arn:aws:lambda:us-east-1:111111111111:microvm-image:claude-worker")
+    fails("AccessDeniedException", vms.run_microvm, imageIdentifier=IMAGE.replace("image:", "image/"), http=403)
+    fails("ValidationException", vms.run_microvm, imageIdentifier=IMAGE, clientToken="token-1",
+          text="The provided clientToken was used with different request parameters.")
+    fails("ValidationException", vms.run_microvm, imageIdentifier=IMAGE, text="Only one egress network connector",
+          egressNetworkConnectors=[CONNECTOR + "INTERNET_EGRESS"] * 2)
+    fails("ValidationException", vms.run_microvm, imageIdentifier=IMAGE, egressNetworkConnectors=["x"],
+          text="Malformed network connector ARN")
+    fails("ValidationException", vms.run_microvm, imageIdentifier=IMAGE, ingressNetworkConnectors=[CONNECTOR + "X"],
+          text=f"Unrecognized managed network connector ARN: {CONNECTOR}X")
+    for role in ("warren-nobody", "warren-launcher"):
+        fails("AccessDeniedException", vms.run_microvm, imageIdentifier=IMAGE, http=403,
+              executionRoleArn=f"{ACCOUNT}:role/{role}", text=f"iam:PassRole on resource: {ACCOUNT}:role/{role}")
+    fails("ValidationException", vms.list_microvms, nextToken="nonsense", http=400)
+    fails("UnknownOperationException", vms.create_microvm_auth_token, microvmIdentifier=unknown, http=404,
+          expirationInMinutes=5, allowedPorts=[{"allPorts": {}}], text="CreateMicrovmAuthToken")
+
+    # The model's constraints, past the client's own check of them.
+    loose = boto3.client("lambda-microvms", config=CONFIG.merge(Config(parameter_validation=False)))
+    fails("ValidationException", loose.run_microvm, maximumDurationInSeconds=28801, clientToken="",
+          text="3 validation errors detected: Value null at 'imageIdentifier' failed to satisfy constraint: "
+               "Member must not be null; Value '28801' at 'maximumDurationInSeconds' failed to satisfy constraint: "
+               "Member must have value less than or equal to 28800; Value '' at 'clientToken'")
+    fails("ValidationException", loose.list_microvms, maxResults=51, http=400,
+          text="1 validation error detected: Value '51' at 'maxResults' failed to satisfy constraint: "
+               "Member must have value less than or equal to 50")
+    payload = fails("ValidationException", loose.run_microvm, imageIdentifier=IMAGE, runHookPayload="s" * 4097)
+    assert "ssss" not in payload["Error"]["Message"], payload
+    loose.run_microvm(imageIdentifier=IMAGE, runHookPayload="s" * 4096)
+
+
+def images(vms):
+    image = vms.get_microvm_image(imageIdentifier="claude-worker")
+    assert image["imageArn"] == IMAGE and image["state"] == "CREATED", image
+    assert image["latestActiveImageVersion"] == "1.0" and image["tags"] == {}, image
+    assert [item["name"] for item in vms.list_microvm_images(nameFilter="worker")["items"]] == ["claude-worker"]
+    assert not vms.list_microvm_images(nameFilter="nothing")["items"]
+    version = vms.get_microvm_image_version(imageIdentifier=IMAGE, imageVersion="1.0")
+    assert version["state"] == "SUCCESSFUL" and version["status"] == "ACTIVE", version
+    assert version["resources"] == [{"minimumMemoryInMiB": 512}] and version["hooks"]["port"] == 9000, version
+    assert version["hooks"]["microvmHooks"]["run"] == "ENABLED", version
+    assert version["environmentVariables"] == {"KEY": "value"}, version
+    listed = vms.list_microvm_image_versions(imageIdentifier=IMAGE)["items"]
+    assert [item["imageVersion"] for item in listed] == ["1.0"], listed
+    builds = vms.list_microvm_image_builds(imageIdentifier=IMAGE, imageVersion="1")["items"]
+    build = vms.get_microvm_image_build(imageIdentifier=IMAGE, imageVersion="1.0", buildId=builds[0]["buildId"])
+    assert build["buildState"] == "SUCCESSFUL" and build["snapshotBuild"]["codeInstallSizeInBytes"] == 186, build
+    managed = vms.list_managed_microvm_images()["items"]
+    assert managed[0]["imageArn"].endswith(":aws:microvm-image:al2023-1"), managed
+    versions = vms.list_managed_microvm_image_versions(imageIdentifier=managed[0]["imageArn"])["items"]
+    assert versions[0]["status"] == "AVAILABLE", versions
+    fails("ValidationException", vms.get_microvm_image, imageIdentifier="none", text="Invalid ARN format: none")
+    gone = IMAGE.replace("worker", "none")
+    fails("ResourceNotFoundException", vms.get_microvm_image, imageIdentifier=gone, http=404,
+          text=f"MicroVMImage not found for MicroVMImageID: {gone}")
+    fails("ResourceNotFoundException", vms.get_microvm_image_version, imageIdentifier=IMAGE, imageVersion="9.0",
+          text=f"MicroVMImage not found for MicroVMImage: {IMAGE}, Version: 9.0")
+    inactive = vms.update_microvm_image_version(imageIdentifier=IMAGE, imageVersion="1.0", status="INACTIVE")
+    assert inactive["status"] == "INACTIVE", inactive
+    fails("ResourceNotFoundException", vms.run_microvm, imageIdentifier=IMAGE, text="No active version found")
+    vms.update_microvm_image_version(imageIdentifier=IMAGE, imageVersion="1.0", status="ACTIVE")
+    fails("ValidationException", vms.delete_microvm_image_version, imageIdentifier=IMAGE, imageVersion="1.0",
+          text="This is the last version. Please delete the entire image")
+    fails("ValidationException", vms.delete_microvm_image, imageIdentifier=IMAGE,
+          text="Cannot delete microvm image with running microvms.")
+
+
+def secrets(sm):
+    made = sm.create_secret(Name="warren/environment-key", SecretString="k-1", Description="key",
+                            Tags=[{"Key": "team", "Value": "x"}])
+    assert made["ARN"].startswith("arn:aws:secretsmanager:us-east-1:000000000000:secret:warren/environment-key-"), made
+    got = sm.get_secret_value(SecretId="warren/environment-key")
+    assert got["SecretString"] == "k-1" and got["VersionStages"] == ["AWSCURRENT"], got
+    assert got["VersionId"] == made["VersionId"] and isinstance(got["CreatedDate"], datetime.datetime), got
+    put = sm.put_secret_value(SecretId=made["ARN"], SecretString="k-2")
+    assert sm.get_secret_value(SecretId=made["ARN"])["SecretString"] == "k-2"
+    assert sm.get_secret_value(SecretId=made["ARN"], VersionStage="AWSPREVIOUS")["SecretString"] == "k-1"
+    assert sm.get_secret_value(SecretId=made["ARN"], VersionId=put["VersionId"])["SecretString"] == "k-2"
+    described = sm.describe_secret(SecretId="warren/environment-key")
+    assert described["Description"] == "key" and described["Tags"] == [{"Key": "team", "Value": "x"}], described
+    assert described["VersionIdsToStages"][put["VersionId"]] == ["AWSCURRENT"], described
+    sm.update_secret(SecretId="warren/environment-key", SecretBinary=b"\x00\xff")
+    assert sm.get_secret_value(SecretId="warren/environment-key")["SecretBinary"] == b"\x00\xff"
+    sm.create_secret(Name="warren/webhook-signing-secret", SecretString="whsec_1")
+    names = [secret["Name"] for secret in sm.list_secrets()["SecretList"]]
+    assert names == ["warren/environment-key", "warren/webhook-signing-secret"], names
+    filtered = sm.list_secrets(Filters=[{"Key": "name", "Values": ["warren/web"]}])["SecretList"]
+    assert [secret["Name"] for secret in filtered] == ["warren/webhook-signing-secret"], filtered
+    fails("ResourceExistsException", sm.create_secret, Name="warren/environment-key", SecretString="x", http=400)
+    fails("ResourceNotFoundException", sm.get_secret_value, SecretId="none", http=400,
+          text="Secrets Manager can't find the specified secret.")
+    fails("InvalidParameterException", sm.put_secret_value, SecretId="warren/environment-key")
+    sm.create_secret(Name="short", SecretString="x")
+    sm.delete_secret(SecretId="short", RecoveryWindowInDays=7)
+    fails("InvalidRequestException", sm.get_secret_value, SecretId="short", text="marked for deletion")
+    sm.delete_secret(SecretId="short", ForceDeleteWithoutRecovery=True)
+    fails("ResourceNotFoundException", sm.describe_secret, SecretId="short")
+
+
+def logs(cw):
+    group, stream = "/aws/lambda-microvms/test", "2026/11/23[1.0]microvm-x"
+    now = int(time.time() * 1000)
+    cw.create_log_group(logGroupName=group)
+    cw.create_log_stream(logGroupName=group, logStreamName=stream)
+    lines = [{"timestamp": now + n, "message": f"line {n} {'ERROR' if n % 3 == 0 else 'fine'}"} for n in range(9)]
+    cw.put_log_events(logGroupName=group, logStreamName=stream, logEvents=lines)
+    got = cw.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True)
+    assert [event["message"] for event in got["events"]] == [line["message"] for line in lines], got
+    again = cw.get_log_events(logGroupName=group, logStreamName=stream, nextToken=got["nextForwardToken"])
+    assert not again["events"] and again["nextForwardToken"] == got["nextForwardToken"], again
+    errors = cw.filter_log_events(logGroupName=group, filterPattern="ERROR -\"line 3\"")["events"]
+    assert [event["message"] for event in errors] == ["line 0 ERROR", "line 6 ERROR"], errors
+    assert len({event["eventId"] for event in errors}) == 2 and errors[0]["logStreamName"] == stream
+    pages = cw.get_paginator("filter_log_events").paginate(
+        logGroupIdentifier=f"arn:aws:logs:us-east-1:000000000000:log-group:{group}", limit=4, startTime=now + 1)
+    assert len([event for page in pages for event in page["events"]]) == 8
+    assert [g["logGroupName"] for g in cw.describe_log_groups(logGroupNamePrefix=group)["logGroups"]] == [group]
+    streams = cw.describe_log_streams(logGroupName=group, orderBy="LastEventTime", descending=True)["logStreams"]
+    assert streams[0]["firstEventTimestamp"] == now and streams[0]["lastEventTimestamp"] == now + 8, streams
+    fails("ResourceAlreadyExistsException", cw.create_log_group, logGroupName=group, http=400)
+    fails("ResourceNotFoundException", cw.filter_log_events, logGroupName="/none", text="The specified log group does not exist.")
+    fails("InvalidParameterException", cw.filter_log_events, logGroupName=group, filterPattern="{ $.a = 1 }")
+    cw.delete_log_group(logGroupName=group)
+    fails("ResourceNotFoundException", cw.delete_log_group, logGroupName=group)
+
+
+def identities(vms, microvm):
+    sts = client("sts")
+    me = sts.get_caller_identity()
+    assert me["Arn"] == f"{ACCOUNT}:user/operator" and me["Account"] == "000000000000", me
+    role = sts.assume_role(RoleArn=f"{ACCOUNT}:role/warren-launcher", RoleSessionName="me@home", DurationSeconds=900,
+                           Tags=[{"Key": "a", "Value": "b"}])
+    assert role["AssumedRoleUser"]["Arn"] == "arn:aws:sts::000000000000:assumed-role/warren-launcher/me@home", role
+    keys = [role["Credentials"][name] for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")]
+    assert keys[0].startswith("ASIA") and isinstance(role["Credentials"]["Expiration"], datetime.datetime), role
+    assert client("sts", keys).get_caller_identity()["UserId"] == role["AssumedRoleUser"]["AssumedRoleId"]
+
+    launcher, who = client("lambda-microvms", keys), role["AssumedRoleUser"]["Arn"]
+    launcher.run_microvm(imageIdentifier=IMAGE, executionRoleArn=EXECUTION)
+    fails("AccessDeniedException", launcher.run_microvm, imageIdentifier=IMAGE, executionRoleArn=f"{ACCOUNT}:role/warren-build",
+          text=f"User: {who} is not authorized to perform: iam:PassRole on resource: {ACCOUNT}:role/warren-build "
+               "because no identity-based policy allows the iam:PassRole action")
+    fails("AccessDeniedException", launcher.suspend_microvm, microvmIdentifier=microvm, http=403,
+          text=f"User: {who} is not authorized to perform: lambda:SuspendMicrovm on resource: {IMAGE}")
+    fails("AccessDeniedException", client("secretsmanager", keys).get_secret_value, SecretId="warren/environment-key", http=400)
+    client("secretsmanager", keys).get_secret_value(SecretId="warren/webhook-signing-secret")
+
+    # A session policy narrows the role.
+    policy = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "lambda:List*", "Resource": "*"}}
+    narrow = sts.assume_role(RoleArn=f"{ACCOUNT}:role/warren-launcher", RoleSessionName="narrow", Policy=json.dumps(policy))
+    narrow = [narrow["Credentials"][name] for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")]
+    client("lambda-microvms", narrow).list_microvms()
+    fails("AccessDeniedException", client("lambda-microvms", narrow).get_microvm, microvmIdentifier=microvm,
+          text="because no session policy allows the lambda:GetMicrovm action")
+
+    fails("AccessDenied", sts.assume_role, RoleArn=EXECUTION, RoleSessionName="me", http=403,
+          text=f"User: {ACCOUNT}:user/operator is not authorized to perform: sts:AssumeRole on resource: {EXECUTION}")
+    fails("AccessDenied", client("sts", keys).assume_role, RoleArn=f"{ACCOUNT}:role/warren-launcher", RoleSessionName="me")
+    fails("MalformedPolicyDocument", sts.assume_role, RoleArn=f"{ACCOUNT}:role/warren-launcher", RoleSessionName="me", Policy="{}")
+    guarded = client("lambda-microvms", ("AKIAGUARDEDGUARDEDGU", "secret"))
+    fails("AccessDeniedException", guarded.terminate_microvm, microvmIdentifier=microvm,
+          text="with an explicit deny in an identity-based policy")
+    return keys
+
+
+def signatures(keys):
+    for service, call, mismatch, unknown, expired in [
+        ("lambda-microvms", "list_microvms", "InvalidSignatureException", "UnrecognizedClientException", 403),
+        ("secretsmanager", "list_secrets", "InvalidSignatureException", "UnrecognizedClientException", 400),
+        ("logs", "describe_log_groups", "InvalidSignatureException", "UnrecognizedClientException", 400),
+        ("sts", "get_caller_identity", "SignatureDoesNotMatch", "InvalidClientTokenId", 403),
+    ]:
+        wrong = client(service, (os.environ["AWS_ACCESS_KEY_ID"], "wrong"))
+        fails(mismatch, getattr(wrong, call), http=expired, text="The request signature we calculated does not match")
+        stranger = client(service, ("AKIASTRANGERSTRANGER", "x"))
+        fails(unknown, getattr(stranger, call), http=expired, text="The security token included in the request is invalid")
+        forged = client(service, (keys[0], keys[1], keys[2][:-4] + "AAAA"))
+        fails(unknown, getattr(forged, call), http=expired)
+        elsewhere = client(service, region_name="eu-west-1")
+        fails(mismatch, getattr(elsewhere, call), text="Credential should be scoped to a valid region")
+    url = client("sts").generate_presigned_url("get_caller_identity", HttpMethod="GET", ExpiresIn=60)
+    import urllib.request
+    with urllib.request.urlopen(url) as answer:
+        assert b"user/operator" in answer.read()
+
+
+def without_rights(microvm):
+    """Nobody gets an answer without a right to it, from any operation but one."""
+    nobody = ("AKIANOBODYNOBODYNOBO", "secret")
+    group = {"logGroupName": "/x"}
+    stream = group | {"logStreamName": "s"}
+    of_vm, of_image = {"microvmIdentifier": microvm}, {"imageIdentifier": IMAGE}
+    of_version = of_image | {"imageVersion": "1.0"}
+    calls = {
+        "lambda-microvms": {
+            "run_microvm": of_image, "get_microvm": of_vm, "list_microvms": {}, "terminate_microvm": of_vm,
+            "suspend_microvm": of_vm, "resume_microvm": of_vm, "get_microvm_image": of_image, "list_microvm_images": {},
+            "delete_microvm_image": of_image, "get_microvm_image_version": of_version,
+            "list_microvm_image_versions": of_image, "update_microvm_image_version": of_version | {"status": "ACTIVE"},
+            "delete_microvm_image_version": of_version, "list_microvm_image_builds": of_version,
+            "get_microvm_image_build": of_version | {"buildId": "x"}, "list_managed_microvm_images": {},
+            "list_managed_microvm_image_versions": of_image,
+        },
+        "secretsmanager": {
+            "create_secret": {"Name": "x", "SecretString": "x"}, "put_secret_value": {"SecretId": "x", "SecretString": "x"},
+            "get_secret_value": {"SecretId": "warren/environment-key"}, "describe_secret": {"SecretId": "none"},
+            "list_secrets": {}, "update_secret": {"SecretId": "x"}, "delete_secret": {"SecretId": "x"},
+        },
+        "logs": {
+            "create_log_group": group, "create_log_stream": stream, "describe_log_groups": {}, "describe_log_streams": group,
+            "put_log_events": stream | {"logEvents": [{"timestamp": 1, "message": "x"}]}, "get_log_events": stream,
+            "filter_log_events": group, "delete_log_group": group,
+        },
+        "sts": {"assume_role": {"RoleArn": f"{ACCOUNT}:role/warren-launcher", "RoleSessionName": "me"}},
+    }
+    for service, operations in calls.items():
+        mine = client(service, nobody)
+        for operation, arguments in operations.items():
+            code = "AccessDenied" if service == "sts" else "AccessDeniedException"
+            fails(code, getattr(mine, operation), text="is not authorized to perform", **arguments)
+    assert client("sts", nobody).get_caller_identity()["Arn"] == f"{ACCOUNT}:user/nobody"
+
+
+def unknown_services():
+    fails("UnknownOperationException", client("lambda").list_functions, http=404)
+    fails("UnknownOperationException", client("dynamodb").list_tables, http=400)
+    fails("UnknownOperationException", client("secretsmanager").get_random_password, http=400)
+    fails("InvalidAction", client("sts").get_session_token, http=400)
+    fails("InvalidAction", client("iam").list_roles, http=400)
+    fails("NotImplemented", client("s3").list_buckets, http=501)
+    fails("NotImplemented", client("s3").put_object, Bucket="b", Key="k", Body=io.BytesIO(b"x"), http=501)
+    fails("UnknownOperationException", client("lambda-core").list_network_connectors, http=404, text="ListNetworkConnectors")
+
+
+def main():
+    vms = client("lambda-microvms")
+    microvm = microvms(vms)
+    wire(client("lambda-microvms"), microvm)
+    microvm_errors(vms)
+    images(vms)
+    secrets(client("secretsmanager"))
+    logs(client("logs"))
+    keys = identities(vms, microvm)
+    signatures(keys)
+    without_rights(microvm)
+    unknown_services()
+    print("all good")
+
+
+main()

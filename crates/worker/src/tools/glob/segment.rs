@@ -82,9 +82,11 @@ const NAMED: [(&str, Named); 14] = [
     ("[:xdigit:]", Named::Xdigit),
 ];
 
-/// The parts of a pattern; `None` where it ends in a slash and so can only match directories.
+/// The parts of a pattern; `None` for one that can match no file below the root: it begins
+/// with a slash, or its end stands for a directory.
 pub(super) fn split(pattern: &str) -> Option<Vec<Segment>> {
-    if pattern.ends_with('/') {
+    let last = pattern.rsplit('/').next().unwrap_or_default();
+    if pattern.starts_with('/') || matches!(last, "" | ".") {
         return None;
     }
     let mut segments: Vec<Segment> = Vec::new();

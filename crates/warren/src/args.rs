@@ -295,15 +295,15 @@ pub(crate) enum Image {
 #[derive(Debug, Args)]
 pub(crate) struct ImageBuild {
     pub(crate) dir: PathBuf,
-    /// Name of the image [default: the directory's name]
+    /// Name of the image [default: what image.toml says, else the directory's name]
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// Memory of its VMs in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 512)]
-    pub(crate) memory: u32,
-    /// Port of the application's lifecycle hooks; 0: it has none
-    #[arg(long, value_name = "PORT", default_value_t = 9000)]
-    pub(crate) hooks_port: u16,
+    /// Memory of its VMs [default: what image.toml says, else 512]
+    #[arg(long, value_name = "MIB")]
+    pub(crate) memory: Option<u32>,
+    /// Port of the application's lifecycle hooks, 0 for none [default: what image.toml says, else 9000]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) hooks_port: Option<u16>,
 }
 
 #[derive(Debug, Args)]

@@ -5,12 +5,12 @@
 //! Precedence, strongest first: option of the command line, `WARREN_SECTION_KEY`, `warren.toml`,
 //! built-in default.
 
+#[cfg(test)]
 mod document;
 mod written;
 
 #[cfg(test)]
 pub(crate) use document::assert_page;
-pub(crate) use document::configuration_page;
 pub(crate) use written::{Accelerator, Require, Switch, Written};
 
 use crate::{
@@ -42,10 +42,11 @@ pub(crate) struct Settings {
     pub(crate) platform_url: url::Url,
     pub(crate) launcher: Launcher,
     pub(crate) engine: Engine,
-    pub(crate) internet: Switch,
     /// Directories and files with IAM policies beside the built-in ones.
     pub(crate) iam_files: Vec<PathBuf>,
     pub(crate) log_json: Switch,
+    /// What `TERM` says, for shells in VMs.
+    pub(crate) term: String,
     /// What `RUST_LOG` says, where it is set.
     pub(crate) log_filter: Option<String>,
     /// `AWS_ACCESS_KEY_ID` and its companions, where the operator wants to be somebody else.
@@ -258,7 +259,7 @@ fn settle(
     env: &Env,
     exe: io::Result<PathBuf>,
 ) -> Result<Settings, ConfigError> {
-    let Written { api, platform, launcher, engine, network, iam, log } = written;
+    let Written { api, platform, launcher, engine, iam, log } = written;
     check("api.region", &api.region, "letters, digits and '-'", |c| {
         c.is_ascii_alphanumeric() || c == '-'
     })?;
@@ -302,9 +303,9 @@ fn settle(
             share_dir,
             libexec_dir,
         },
-        internet: network.internet,
         iam_files: iam.files,
         log_json: log.json,
+        term: set(env, "TERM").unwrap_or("xterm").to_owned(),
         log_filter: set(env, "RUST_LOG").map(str::to_owned),
         credentials: credentials(env),
         data_dir,
@@ -328,14 +329,14 @@ fn check(
     }
 }
 
-/// `PREFIX/libexec/warren` of a binary that is installed as `PREFIX/bin/warren`, where it is
-/// there; else the binary's own directory, as after a build.
+/// Beside the binary after a build (`libexec`), or in `PREFIX/libexec/warren` of a binary that is
+/// installed as `PREFIX/bin/warren`.
 fn libexec_beside(exe: &Path) -> PathBuf {
     let dir = exe.parent().unwrap_or(Path::new("/"));
     let installed = dir.parent().map(|prefix| prefix.join("libexec/warren"));
     match installed {
         Some(installed) if installed.is_dir() => installed,
-        _ => dir.to_owned(),
+        Some(_) | None => dir.join("libexec"),
     }
 }
 
@@ -384,7 +385,7 @@ mod tests {
         let settings = resolve(&options(None), &env, Ok("/opt/bin/warren".into())).unwrap();
         assert_eq!(settings.api_listen.to_string(), "127.0.0.1:7420");
         assert_eq!(settings.data_dir, Path::new("/nonexistent/warren"));
-        assert_eq!(settings.engine.libexec_dir, Path::new("/opt/bin"));
+        assert_eq!(settings.engine.libexec_dir, Path::new("/opt/bin/libexec"));
     }
 
     #[test]

@@ -5,9 +5,24 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod client;
+mod commands;
 mod config;
+mod console;
 mod demo;
+mod doctor;
 mod failure;
+mod image_file;
+mod lock;
+mod log;
+mod node;
 mod print;
+mod progress;
+mod protocol;
+mod run;
+mod service;
+mod terminal;
+mod verify;
 
 pub use config::Env;
+pub use run::run;

@@ -93,6 +93,10 @@ impl Printer {
         self.format
     }
 
+    pub(crate) fn talk(&self) -> Talk {
+        self.talk
+    }
+
     /// Whether progress may be drawn on standard error.
     pub(crate) fn draws_progress(&self) -> bool {
         self.talk != Talk::Quiet && self.format == Format::Human && io::stderr().is_terminal()

@@ -44,12 +44,7 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     (
         "engine",
         "libexec_dir",
-        "The helper programs `warren-jail`, `warren-guest`, `warren-worker`. Empty: `../libexec/warren` beside the binary, or the binary's own directory.",
-    ),
-    (
-        "network",
-        "internet",
-        "Whether VMs reach the internet. `off`: only Warren's own services. The host, its private networks and other VMs are never reachable.",
+        "The helper programs `warren-jail`, `warren-guest`, `warren-worker`. Empty: `libexec` beside the binary, or `../libexec/warren` where it is installed.",
     ),
     ("iam", "files", "JSON files with roles and policies beside the built-in ones."),
     ("log", "json", "`on`: the service logs JSON lines to standard error."),

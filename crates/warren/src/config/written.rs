@@ -15,7 +15,6 @@ pub(crate) struct Written {
     pub(crate) platform: Platform,
     pub(crate) launcher: Launcher,
     pub(crate) engine: Engine,
-    pub(crate) network: Network,
     pub(crate) iam: Iam,
     pub(crate) log: Log,
 }
@@ -99,18 +98,6 @@ pub(crate) enum Accelerator {
     Auto,
     Kvm,
     Tcg,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Network {
-    pub(crate) internet: Switch,
-}
-
-impl Default for Network {
-    fn default() -> Self {
-        Self { internet: Switch::On }
-    }
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

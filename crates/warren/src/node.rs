@@ -1,0 +1,380 @@
+//! One Warren on one host, put together: engine, control, back door, AWS surface, launcher, and the
+//! server in front of them. `warren up` and `warren demo` are two ways to run it.
+
+mod builder;
+mod default_image;
+mod identities;
+
+pub(crate) use default_image::{DefaultImageError, NAME as DEFAULT_IMAGE};
+pub(crate) use identities::{EXECUTION_ROLE, LAUNCHER_ROLE, role_arn};
+
+use crate::{
+    config::{Accelerator, Require, Settings},
+    failure::{Exit, Remedy},
+    lock::{Lock, LockError},
+    service::{self, Service},
+};
+use agents::{EnvironmentId, InvalidId};
+use aws::{AuthSettings, Authenticator, AwsState, CLOCK_SKEW};
+use axum::serve::ListenerExt;
+use builder::Builder;
+use control::{Control, ControlConfig, ControlError, Outside, RoleArn, StartedBuild, SystemClock};
+use egress::{EgressConfig, Target};
+use engine::{AcceleratorChoice, Engine, EngineError, Qemu, QemuConfig};
+use identities::{IdentitiesError, LauncherCredentials, allow_secrets, identities};
+use launcher::{Launcher, LauncherConfig, SharedCredentialsProvider};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Where the platform is for a VM when it is not on the internet: relayed by egress.
+const GUEST_PLATFORM: &str = "http://10.0.0.1:7430";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Connections that are still open then are cut.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Names that differ between a user's own Warren and a demo in the same data directory.
+pub(crate) struct Names {
+    pub(crate) signing_secret: String,
+    pub(crate) environment_key: String,
+    /// Under the data directory.
+    pub(crate) launcher_dir: &'static str,
+    /// Secrets with this prefix are open to launcher and worker besides the usual ones.
+    pub(crate) secrets: Option<&'static str>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            signing_secret: launcher::SIGNING_SECRET_ID_DEFAULT.into(),
+            environment_key: launcher::ENVIRONMENT_KEY_SECRET_ID_DEFAULT.into(),
+            launcher_dir: "launcher",
+            secrets: None,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NodeError {
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error("the address {address} is taken by another program")]
+    PortTaken { address: SocketAddr },
+    #[error("cannot listen on {address}")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the engine does not start")]
+    Engine(#[source] EngineError),
+    #[error("the control plane does not start")]
+    Control(#[from] ControlError),
+    #[error(transparent)]
+    Identities(#[from] IdentitiesError),
+    #[error("the identities cannot be used")]
+    Iam(#[from] aws::IamError),
+    #[error("launcher.environment_id: {0}")]
+    Environment(InvalidId),
+    #[error("the launcher does not start")]
+    Launcher(#[from] launcher::StartError),
+}
+
+impl Remedy for NodeError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Lock(e) => e.hint(),
+            Self::PortTaken { address } => Some(format!(
+                "`ss -ltnp 'sport = :{}'` shows by whom; end that, or choose another address: \
+                 WARREN_API_LISTEN, or api.listen in warren.toml",
+                address.port()
+            )),
+            Self::Listen { .. } => Some("choose another with api.listen in warren.toml".into()),
+            Self::Engine(EngineError::ToolMissing { .. }) => {
+                Some("`warren doctor` lists what is missing and how to get it".into())
+            }
+            Self::Engine(_) => Some("`warren doctor` looks for the cause".into()),
+            Self::Control(e) => e.hint(),
+            Self::Identities(e) => e.hint(),
+            Self::Iam(_) => Some("see the files that iam.files names".into()),
+            Self::Environment(_) => {
+                Some("`warren platform env create NAME` prints one, as does the platform".into())
+            }
+            Self::Launcher(_) => Some("is the disk full, or the data directory damaged?".into()),
+        }
+    }
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Lock(e) => e.exit(),
+            Self::Identities(e) => e.exit(),
+            Self::Iam(_) | Self::Environment(_) => Exit::Usage,
+            Self::PortTaken { .. }
+            | Self::Listen { .. }
+            | Self::Engine(_)
+            | Self::Control(_)
+            | Self::Launcher(_) => Exit::Failed,
+        }
+    }
+}
+
+/// A running Warren. End it with [`Node::close`]; its VMs go on.
+pub(crate) struct Node {
+    pub(crate) service: Arc<Service>,
+    /// The address that it listens on, with the port that port 0 became.
+    pub(crate) address: SocketAddr,
+    machinery: Machinery,
+    server: JoinHandle<()>,
+    _lock: Lock,
+}
+
+/// Engine and control without anything in front of them.
+struct Machinery {
+    control: Arc<Control>,
+    engine: Arc<Qemu>,
+    back_door: Arc<egress::Egress>,
+    builder: Arc<image::ImageBuilder>,
+}
+
+impl Node {
+    /// Takes the data directory, then the port, then starts everything, in an order in which each
+    /// part finds what it needs.
+    pub(crate) async fn open(settings: Settings, names: Names) -> Result<Self, NodeError> {
+        let holder = format!("warren on {}", settings.api_listen);
+        let lock = Lock::take(&settings.data_dir, "warren", &holder)?;
+        let listener = listen(settings.api_listen).await?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| NodeError::Listen { address: settings.api_listen, source })?;
+        let machinery = Machinery::open(&settings, address).await?;
+        let control = machinery.control.clone();
+        let mut iam = identities(&settings.region, &settings.account, &settings.iam_files)?;
+        if let Some(prefix) = names.secrets {
+            allow_secrets(&mut iam, &settings.region, &settings.account, prefix);
+        }
+        let auth = AuthSettings {
+            region: settings.region.clone(),
+            account: settings.account.clone(),
+            clock_skew: CLOCK_SKEW,
+            clock: Arc::new(SystemClock::default()),
+            iam,
+        };
+        let authenticator = Arc::new(Authenticator::new(auth, control.credentials().clone())?);
+        let launcher = start_launcher(&settings, &names, &control, address).await?;
+        let stop = CancellationToken::new();
+        let service = Arc::new(Service {
+            control: control.clone(),
+            authenticator: authenticator.clone(),
+            launcher,
+            settings,
+            stop: stop.clone(),
+            tasks: TaskTracker::new(),
+        });
+        let mut router = service::router(service.clone());
+        if let Some(launcher) = &service.launcher {
+            router = router.merge(launcher.router());
+        }
+        let router = router.merge(aws::router(AwsState { control, authenticator }));
+        let server = tokio::spawn(serve(listener, router, stop));
+        Ok(Self { service, address, machinery, server, _lock: lock })
+    }
+
+    pub(crate) fn control(&self) -> &Arc<Control> {
+        &self.machinery.control
+    }
+
+    /// Begins to build the default image unless it is there and up to date.
+    pub(crate) async fn ensure_default_image(
+        &self,
+    ) -> Result<Option<StartedBuild>, DefaultImageError> {
+        let settings = &self.service.settings;
+        default_image::ensure(self.control(), &settings.data_dir, &settings.engine.libexec_dir)
+            .await
+    }
+
+    /// Takes no more requests, ends what is under way, and closes the stores. The VMs go on.
+    pub(crate) async fn close(self) {
+        self.service.stop.cancel();
+        self.service.tasks.close();
+        let drained = async {
+            // A server that broke off has said so itself.
+            let _ = self.server.await;
+            self.service.tasks.wait().await;
+        };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            tracing::warn!("requests that did not end in {} s are cut", DRAIN.as_secs());
+        }
+        if let Some(launcher) = &self.service.launcher {
+            launcher.shut_down().await;
+        }
+        self.machinery.close().await;
+    }
+}
+
+/// Ends every VM of a data directory whose service does not run.
+pub(crate) async fn terminate_orphans(settings: &Settings) -> Result<(), NodeError> {
+    let _lock = Lock::take(&settings.data_dir, "warren", "warren down")?;
+    let machinery = Machinery::open(settings, settings.api_listen).await?;
+    let ended = machinery.control.terminate_all().await;
+    machinery.close().await;
+    ended.map_err(NodeError::from)
+}
+
+impl Machinery {
+    async fn open(settings: &Settings, address: SocketAddr) -> Result<Self, NodeError> {
+        let engine = open_engine(settings).await.map_err(NodeError::Engine)?;
+        let builder = Arc::new(image::ImageBuilder::new(image::ImageConfig::new(
+            &settings.engine.share_dir,
+            settings.data_dir.join("images"),
+        )));
+        let back_door = Arc::new(egress::Egress::new(
+            EgressConfig {
+                aws_api: own_address(address),
+                platform: relayed_platform(&settings.platform_url),
+                resolv_conf: RESOLV_CONF.into(),
+            },
+            Arc::new(SystemClock::default()),
+        ));
+        let outside = Outside {
+            engine: engine.clone(),
+            back_door: back_door.clone(),
+            image_builder: Arc::new(Builder(builder.clone())),
+            clock: Arc::new(SystemClock::default()),
+        };
+        let control = Control::open(control_config(settings), outside).await?;
+        Ok(Self { control, engine, back_door, builder })
+    }
+
+    async fn close(self) {
+        self.builder.shut_down().await;
+        self.control.shutdown().await;
+        self.back_door.shut_down().await;
+        self.engine.shutdown().await;
+    }
+}
+
+/// The engine alone, which calibrates the accelerator.
+pub(crate) async fn open_engine(settings: &Settings) -> Result<Arc<Qemu>, EngineError> {
+    let accelerator = match (settings.engine.require, settings.engine.accelerator) {
+        (Require::Kvm, _) | (Require::Any, Accelerator::Kvm) => AcceleratorChoice::Kvm,
+        (Require::Any, Accelerator::Auto) => AcceleratorChoice::Auto,
+        (Require::Any, Accelerator::Tcg) => AcceleratorChoice::Tcg,
+    };
+    Qemu::open(QemuConfig {
+        state_dir: settings.data_dir.join("engine"),
+        share_dir: settings.engine.share_dir.clone(),
+        libexec_dir: settings.engine.libexec_dir.clone(),
+        accelerator,
+        standby: settings.engine.standby.into(),
+    })
+    .await
+}
+
+fn control_config(settings: &Settings) -> ControlConfig {
+    let region = &settings.region;
+    let mut config = ControlConfig::new(&settings.data_dir);
+    config.region.clone_from(region);
+    config.account.clone_from(&settings.account);
+    config.endpoint_domain = format!("lambda-microvm.{region}.on.aws");
+    for (name, value) in &mut config.platform_environment {
+        if name == "AWS_REGION" || name == "AWS_DEFAULT_REGION" {
+            value.clone_from(region);
+        }
+    }
+    config
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, NodeError> {
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => NodeError::PortTaken { address },
+        _ => NodeError::Listen { address, source },
+    })
+}
+
+/// None where no environment is configured.
+async fn start_launcher(
+    settings: &Settings,
+    names: &Names,
+    control: &Control,
+    address: SocketAddr,
+) -> Result<Option<Launcher>, NodeError> {
+    let Some(environment) = &settings.launcher.environment_id else { return Ok(None) };
+    let environment = EnvironmentId::new(environment).map_err(NodeError::Environment)?;
+    let dir = settings.data_dir.join(names.launcher_dir);
+    let mut config = LauncherConfig::new(environment, &settings.launcher.image, dir);
+    config.endpoint_url = Some(format!("http://{}", own_address(address)));
+    config.region.clone_from(&settings.region);
+    config.signing_secret_id.clone_from(&names.signing_secret);
+    config.environment_key_secret_id.clone_from(&names.environment_key);
+    config.guest_platform_url = Some(guest_platform_url(&settings.platform_url));
+    config.vm.execution_role_arn = Some(role_arn(&settings.account, EXECUTION_ROLE));
+    let seconds = i32::try_from(settings.launcher.max_duration.as_secs());
+    config.vm.max_duration_seconds = seconds.unwrap_or(launcher::MAX_DURATION_SECONDS_DEFAULT);
+    let role =
+        RoleArn::parse(&role_arn(&settings.account, LAUNCHER_ROLE)).map_err(ControlError::from)?;
+    let credentials = control.credentials().clone();
+    let provider = SharedCredentialsProvider::new(LauncherCredentials { role, credentials });
+    Ok(Some(Launcher::start(config, provider).await?))
+}
+
+/// The platform on the internet is reached as it is; one on this host or its networks, which no VM
+/// can reach, by egress' relay.
+fn guest_platform_url(platform: &url::Url) -> String {
+    if is_relayed(platform) {
+        GUEST_PLATFORM.into()
+    } else {
+        platform.as_str().trim_end_matches('/').into()
+    }
+}
+
+fn relayed_platform(platform: &url::Url) -> Option<Target> {
+    let host = platform.host_str().filter(|_| is_relayed(platform))?;
+    let host = host.trim_matches(['[', ']']).to_owned();
+    Some(Target { host, port: platform.port_or_known_default()? })
+}
+
+fn is_relayed(platform: &url::Url) -> bool {
+    match platform.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback() || ip.is_unique_local(),
+        Some(url::Host::Domain(name)) => name == "localhost" || !name.contains('.'),
+        None => false,
+    }
+}
+
+/// An address at which this process reaches its own server.
+fn own_address(listen: SocketAddr) -> SocketAddr {
+    let ip =
+        if listen.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { listen.ip() };
+    SocketAddr::new(ip, listen.port())
+}
+
+async fn serve(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
+    let listener = listener.tap_io(|stream| {
+        // Small answers must not wait for acknowledgements; a socket that cannot do it still works.
+        let _ = stream.set_nodelay(true);
+    });
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::error!(%error, "the server broke off");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_platform_that_no_vm_can_reach_is_relayed() {
+        let url = |text: &str| guest_platform_url(&url::Url::parse(text).unwrap());
+        assert_eq!(url("http://127.0.0.1:7430"), GUEST_PLATFORM);
+        assert_eq!(url("http://localhost:9/"), GUEST_PLATFORM);
+        assert_eq!(url("http://192.168.1.5:7430"), GUEST_PLATFORM);
+        assert_eq!(url("https://api.anthropic.com"), "https://api.anthropic.com");
+    }
+}

@@ -1,0 +1,53 @@
+//! Crate `image` as control's [`ImageBuilder`]: the two know nothing of each other.
+
+use crate::failure::with_causes;
+use async_trait::async_trait;
+use control::{Artifact, BuildFailure, BuildProgress, BuildRequest, BuiltRootfs, ImageBuilder};
+use image::{Progress, ReasonCode};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+pub(crate) struct Builder(pub(crate) Arc<image::ImageBuilder>);
+
+#[async_trait]
+impl ImageBuilder for Builder {
+    async fn build(
+        &self,
+        request: BuildRequest,
+        progress: mpsc::UnboundedSender<BuildProgress>,
+    ) -> Result<BuiltRootfs, BuildFailure> {
+        let artifact = match request.artifact {
+            Artifact::Directory(dir) => image::Artifact::Directory(dir),
+            Artifact::Zip(zip) => image::Artifact::Zip(zip),
+        };
+        // Control adds the version's own environment when it makes the template.
+        let request = image::BuildRequest { artifact, environment: Vec::new() };
+        let (sender, mut steps) = mpsc::unbounded_channel();
+        let passed_on = async {
+            while let Some(step) = steps.recv().await {
+                // Nobody may be watching; the build goes on.
+                let _ = progress.send(match step {
+                    Progress::Stage(stage) => BuildProgress::Step(stage.to_string()),
+                    Progress::Line(line) => BuildProgress::Line(line),
+                });
+            }
+        };
+        let (built, ()) = tokio::join!(self.0.build(request, sender), passed_on);
+        let built = built.map_err(|e| failure(&e))?;
+        Ok(BuiltRootfs {
+            rootfs: built.rootfs,
+            digest: built.digest,
+            app: built.app,
+            code_bytes: built.rootfs_bytes,
+        })
+    }
+}
+
+fn failure(error: &image::BuildError) -> BuildFailure {
+    let mut message = with_causes(error);
+    if let Some(hint) = error.hint() {
+        message.push_str(&format!(" ({hint})"));
+    }
+    let code: ReasonCode = error.reason();
+    BuildFailure { code: code.as_str(), message }
+}

@@ -1,0 +1,71 @@
+//! How a request of Warren's own service is refused.
+
+use crate::{failure::with_causes, protocol::Refusal};
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use control::ControlError;
+use http::StatusCode;
+use std::error::Error;
+
+/// A status and a sentence for the person at the other end.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    status: StatusCode,
+    message: String,
+}
+
+impl Refused {
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, message: message.into() }
+    }
+
+    pub(crate) fn too_large(bytes_max: usize) -> Self {
+        Self {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            message: format!("the request is larger than {bytes_max} bytes, or broke off"),
+        }
+    }
+
+    pub(crate) fn unauthenticated(error: &aws::AuthError) -> Self {
+        Self { status: StatusCode::FORBIDDEN, message: error.to_string() }
+    }
+
+    pub(crate) fn denied(error: &aws::Denied) -> Self {
+        Self { status: StatusCode::FORBIDDEN, message: error.to_string() }
+    }
+
+    pub(crate) fn internal(action: &str, error: &dyn Error) -> Self {
+        let message = format!("{action}: {}", with_causes(error));
+        tracing::error!(message, "request failed");
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, message }
+    }
+
+    pub(crate) fn control(error: &ControlError) -> Self {
+        let status = match error {
+            ControlError::BadId(_) | ControlError::BadImageSpec(_) => StatusCode::BAD_REQUEST,
+            ControlError::MicrovmNotFound(_)
+            | ControlError::ImageNotFound(_)
+            | ControlError::VersionNotFound { .. } => StatusCode::NOT_FOUND,
+            ControlError::WrongState { .. }
+            | ControlError::AlreadyTerminated(_)
+            | ControlError::ImageBusy { .. }
+            | ControlError::ImageInUse(_)
+            | ControlError::ImageNotDeletable(_)
+            | ControlError::ImageExists(_) => StatusCode::CONFLICT,
+            // The rest cannot be caused by what is asked here.
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::error!(error = with_causes(error), "request failed");
+        }
+        Self { status, message: with_causes(error) }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.status, Json(Refusal { message: self.message })).into_response()
+    }
+}

@@ -162,6 +162,8 @@ impl Storage {
         let mut tool = self
             .tool("build")
             .args(["--isolation", "chroot", "--network", "host", "--format", "oci", layers])
+            // Without it a failed step leaves its container mounted.
+            .arg("--force-rm")
             .arg("--iidfile")
             .arg(build.id_file);
         for (name, image) in build.aliases {
@@ -170,7 +172,12 @@ impl Storage {
         if let Some(tag) = build.tag {
             tool = tool.args(["--tag", tag]);
         }
-        tool.arg("--").arg(build.context).run(job).await?;
+        let built = tool.arg("--").arg(build.context).run(job).await;
+        if let Err(ToolError::Cancelled { .. }) = built {
+            // It was killed and left its working container.
+            self.note_leftovers();
+        }
+        built?;
         let text = fs::read_to_string(build.id_file).unwrap_or_default();
         ImageId::parse(&text).ok_or_else(|| garbled("build", &text))
     }
@@ -242,6 +249,15 @@ impl Storage {
     pub(crate) async fn remove(&self, container: &str, job: &Job) {
         if let Err(error) = self.tool("rm").arg(container).read(&job.uncancelled()).await {
             tracing::warn!(container, error = %error, "a working container is left behind");
+            self.note_leftovers();
+        }
+    }
+
+    /// Makes sure that the next sweep finds something to do.
+    fn note_leftovers(&self) {
+        let note = self.temp_dir().join("leftovers");
+        if let Err(error) = fs::write(&note, "") {
+            tracing::warn!(path = %note.display(), %error, "cannot note what is to be swept");
         }
     }
 

@@ -98,7 +98,9 @@ impl ImageBuilder {
         let works = Arc::clone(&self.works);
         self.run(progress, move |job| async move {
             let site = works.enter(&job).await?;
-            site.ensure_base(&job).await.map(drop)
+            let made = site.ensure_base(&job).await.map(drop);
+            works.leave(site, &job).await;
+            made
         })
         .await
     }
@@ -139,7 +141,7 @@ struct Site {
     storage: Storage,
     temp: TempDir,
     /// After the fields above, so that it is given back last.
-    _held: Lock,
+    held: Lock,
 }
 
 impl Site {
@@ -163,19 +165,36 @@ impl Works {
             fs::create_dir_all(&dir).map_err(|source| BuildError::io("making", &dir, source))?;
         }
         let storage = Storage::open(&self.config.share_dir, job).await?;
-        let lock = storage.dir().join("lock");
-        if self.has_leftovers(&storage)?
-            && let Some(_alone) = Lock::try_take(&lock, Hold::Exclusive)?
-        {
-            tracing::info!(dir = %storage.dir().display(), "removing what a broken build left");
-            storage.sweep(job).await?;
-            self.remove_partial_disks()?;
-        }
-        let held = Lock::take(&lock, Hold::Shared, job).await?;
+        self.sweep_leftovers(&storage, job).await?;
+        let held = Lock::take(&storage.dir().join("lock"), Hold::Shared, job).await?;
         let temp_dir = storage.temp_dir();
         let temp = TempDir::new_in(&temp_dir)
             .map_err(|source| BuildError::io("making a directory in", &temp_dir, source))?;
-        Ok(Site { storage, temp, _held: held })
+        Ok(Site { storage, temp, held })
+    }
+
+    /// Gives a build's place back, and takes down at once what a cancelled build left there.
+    async fn leave(&self, site: Site, job: &Job) {
+        let Site { storage, temp, held } = site;
+        drop(temp);
+        drop(held);
+        if let Err(error) = self.sweep_leftovers(&storage, &job.uncancelled()).await {
+            tracing::warn!(%error, "cannot remove what a build left; the next one tries again");
+        }
+    }
+
+    /// Removes what broken builds left, unless a build is under way: then a later one does it.
+    async fn sweep_leftovers(&self, storage: &Storage, job: &Job) -> Result<(), BuildError> {
+        if !self.has_leftovers(storage)? {
+            return Ok(());
+        }
+        let lock = storage.dir().join("lock");
+        let Some(_alone) = Lock::try_take(&lock, Hold::Exclusive)? else {
+            return Ok(());
+        };
+        tracing::info!(dir = %storage.dir().display(), "removing what a broken build left");
+        storage.sweep(job).await?;
+        self.remove_partial_disks()
     }
 
     fn has_leftovers(&self, storage: &Storage) -> Result<bool, BuildError> {
@@ -204,8 +223,19 @@ impl Works {
 
     async fn build(&self, request: &BuildRequest, job: &Job) -> Result<BuiltImage, BuildError> {
         let site = self.enter(job).await?;
+        let built = self.build_at(&site, request, job).await;
+        self.leave(site, job).await;
+        built
+    }
+
+    async fn build_at(
+        &self,
+        site: &Site,
+        request: &BuildRequest,
+        job: &Job,
+    ) -> Result<BuiltImage, BuildError> {
         job.reporter.stage(BuildStage::Artifact);
-        let context = self.open_context(request, &site, job).await?;
+        let context = self.open_context(request, site, job).await?;
         let key = self.key(request, &context);
         let _lock =
             Lock::take(&self.builds_dir().join(format!("{key}.lock")), Hold::Exclusive, job)
@@ -217,11 +247,11 @@ impl Works {
         if self.base_names().any(|name| context.dockerfile.contains(name)) {
             site.ensure_base(job).await?;
         }
-        let image = self.run_dockerfile(&context, &site, job).await?;
+        let image = self.run_dockerfile(&context, site, job).await?;
         let failed = |error| BuildError::of_tool(error, site.storage.dir(), BuildError::Tool);
         let config = site.storage.config(&image, job).await.map_err(failed)?;
         let app = app::from_config(config, &request.environment)?;
-        let rootfs = self.ensure_disk(&image, &site, job).await?;
+        let rootfs = self.ensure_disk(&image, site, job).await?;
         let built = Record::new(rootfs, app);
         self.record(&key, &built)?;
         self.open_built(built)

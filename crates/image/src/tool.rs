@@ -24,7 +24,7 @@ const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Lines under way from a tool's pipes to whoever reads them.
 const LINES_QUEUED_MAX: usize = 256;
 /// Time that a cancelled tool has to take its own things down.
-const TERMINATE_GRACE: Duration = Duration::from_secs(5);
+const TERMINATE_GRACE: Duration = Duration::from_secs(3);
 
 /// A tool that could not be run or did not succeed.
 #[derive(Debug, thiserror::Error)]

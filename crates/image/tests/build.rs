@@ -36,6 +36,23 @@ impl Machine {
         Artifact::Directory(path)
     }
 
+    /// No temporary file, no mount, no working container.
+    fn assert_nothing_is_left(&self) {
+        let storage = self.dir.path().join("share/buildah");
+        assert_eq!(fs::read_dir(storage.join("tmp")).unwrap().count(), 0);
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        assert!(!mounts.contains(self.dir.path().to_str().unwrap()), "{mounts}");
+        let driver = fs::read_to_string(storage.join("driver")).unwrap();
+        let listed = Command::new("buildah")
+            .args(["--root".as_ref(), storage.join("root").as_os_str()])
+            .args(["--runroot".as_ref(), storage.join("run").as_os_str()])
+            .args(["--storage-driver", &driver, "containers", "--quiet"])
+            .output()
+            .unwrap();
+        assert!(listed.status.success());
+        assert_eq!(String::from_utf8_lossy(&listed.stdout), "");
+    }
+
     async fn build(&self, artifact: Artifact) -> (Result<BuiltImage, BuildError>, Vec<Progress>) {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let environment = vec![("FROM_CALLER".to_owned(), "1".to_owned())];
@@ -90,11 +107,7 @@ async fn a_dockerfile_becomes_a_disk_and_an_app() {
     assert!(progress.contains(&Progress::Stage(BuildStage::Cached)));
     assert!(!progress.contains(&Progress::Stage(BuildStage::Container)));
 
-    // Nothing of the builds is left but their results.
-    let left = fs::read_dir(machine.dir.path().join("share/buildah/tmp")).unwrap().count();
-    assert_eq!(left, 0);
-    let mounts = fs::read_to_string("/proc/mounts").unwrap();
-    assert!(!mounts.contains(machine.dir.path().to_str().unwrap()), "{mounts}");
+    machine.assert_nothing_is_left();
 }
 
 #[tokio::test]
@@ -104,6 +117,24 @@ async fn a_failing_step_gives_its_output() {
     let error = built.unwrap_err();
     assert_eq!(error.reason(), ReasonCode::ContainerBuildFailed);
     assert!(error.log_tail().iter().any(|line| line.contains("missing")), "{error:?}");
+    machine.assert_nothing_is_left();
+}
+
+#[tokio::test]
+async fn a_cancelled_build_leaves_nothing() {
+    let machine = Machine::new();
+    // The build stands in ADD for as long as this server does not answer.
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    let artifact = machine.artifact(&format!(
+        "FROM scratch\nCOPY hello /hello\nADD http://{address}/never /never\nCMD [\"/hello\"]\n"
+    ));
+    tokio::select! {
+        (built, _) = machine.build(artifact) => panic!("it ended: {built:?}"),
+        connected = server.accept() => drop(connected.unwrap()),
+    }
+    machine.builder.shut_down().await;
+    machine.assert_nothing_is_left();
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@
 mod event;
 mod script;
 mod session;
+#[cfg(test)]
+mod session_tests;
 mod tools;
 mod work;
 

@@ -552,9 +552,14 @@ impl Session {
             self.active_before = self.active_before.saturating_add(run);
         }
         let thread = event::of_thread(&status, &self.agent_name, &self.thread);
-        effects.store(status);
-        if let Some(thread) = thread {
-            effects.store(thread);
+        // A worker's idle clock starts at the session's idle and is stopped by any event after
+        // it (spec 2.4 no. 7), and streams end with the session: there it comes last.
+        let (first, last) = match self.status() {
+            Status::Running => (Some(status), thread),
+            Status::Idle | Status::RequiresAction | Status::Terminated => (thread, Some(status)),
+        };
+        for event in first.into_iter().chain(last) {
+            effects.store(event);
         }
     }
 }

@@ -213,8 +213,10 @@ impl Work {
                 if holder { Ok(self.extend(now, lease)) } else { Err(Refused::NotTheHolder) }
             }
             State::Stopping { .. } => {
-                self.latest_heartbeat_at = Some(self.next_value(now));
-                Ok(BeatAnswer { lease_extended: true, last: self.latest_heartbeat_at })
+                // It is alive, and on its way out.
+                let answer = self.extend(now, lease);
+                self.state = State::Stopping { until: now.plus(lease.ttl) };
+                Ok(answer)
             }
             State::Stopped => {
                 Ok(BeatAnswer { lease_extended: false, last: self.latest_heartbeat_at })
@@ -260,5 +262,120 @@ impl Work {
     fn next_value(&self, now: Timestamp) -> Timestamp {
         let after = |last: Timestamp| last.plus(Duration::from_micros(1));
         self.latest_heartbeat_at.map_or(now, |last| now.max(after(last)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Lease =
+        Lease { ttl: Duration::from_secs(300), starting: StartingRule::StaysForever };
+    const RECLAIM: Duration = Duration::from_secs(5);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
+    fn starting(at: Timestamp) -> Work {
+        let mut work = Work::queued();
+        assert!(work.hand_out(at, RECLAIM));
+        work.ack(at, LEASE).unwrap();
+        work
+    }
+
+    fn value(answer: BeatAnswer) -> Beat {
+        Beat::After(answer.last.unwrap().to_string())
+    }
+
+    #[test]
+    fn an_item_is_handed_out_again_only_when_nobody_acknowledged_it_in_time() {
+        let mut work = Work::queued();
+        assert!(work.hand_out(at(0), RECLAIM));
+        assert!(!work.hand_out(at(4), RECLAIM));
+        assert!(work.hand_out(at(5), RECLAIM));
+        work.ack(at(6), LEASE).unwrap();
+        assert!(!work.hand_out(at(1000), RECLAIM));
+    }
+
+    #[test]
+    fn of_two_that_hold_an_item_the_first_to_acknowledge_has_it() {
+        let mut work = Work::queued();
+        assert_eq!(work.ack(at(0), LEASE), Err(Refused::NotPending));
+        work.hand_out(at(0), RECLAIM);
+        work.hand_out(at(5), RECLAIM);
+        assert_eq!(work.ack(at(6), LEASE), Ok(()));
+        assert_eq!(work.ack(at(6), LEASE), Err(Refused::NotPending));
+    }
+
+    #[test]
+    fn only_who_knows_the_last_heartbeat_keeps_the_lease() {
+        let mut work = starting(at(0));
+        let wrong = Beat::After("2026-01-01T00:00:00.000000Z".into());
+        assert_eq!(work.heartbeat(&wrong, at(1), LEASE), Err(Refused::NotTheHolder));
+        let first = work.heartbeat(&Beat::First, at(1), LEASE).unwrap();
+        assert_eq!(work.heartbeat(&Beat::First, at(2), LEASE), Err(Refused::NotTheHolder));
+        let second = work.heartbeat(&value(first), at(2), LEASE).unwrap();
+        assert_eq!(work.heartbeat(&value(first), at(3), LEASE), Err(Refused::NotTheHolder));
+        assert!(work.heartbeat(&value(second), at(3), LEASE).unwrap().lease_extended);
+    }
+
+    #[test]
+    fn two_heartbeats_of_one_moment_have_different_values() {
+        let mut work = starting(at(0));
+        let first = work.heartbeat(&Beat::First, at(1), LEASE).unwrap();
+        let second = work.heartbeat(&value(first), at(1), LEASE).unwrap();
+        assert_ne!(first.last, second.last);
+    }
+
+    #[test]
+    fn a_lease_that_runs_out_goes_back_to_the_queue_and_its_old_holder_hears_of_it() {
+        let mut work = starting(at(0));
+        let first = work.heartbeat(&Beat::First, at(0), LEASE).unwrap();
+        assert!(!work.settle(at(299)));
+        assert!(work.settle(at(300)));
+        assert_eq!(work.state, State::Queued { polled_at: None });
+        assert_eq!(work.heartbeat(&value(first), at(300), LEASE), Err(Refused::NotTheHolder));
+        work.hand_out(at(301), RECLAIM);
+        work.ack(at(301), LEASE).unwrap();
+        work.heartbeat(&Beat::First, at(302), LEASE).unwrap();
+        assert_eq!(work.heartbeat(&value(first), at(303), LEASE), Err(Refused::NotTheHolder));
+        assert_eq!(work.started_at, Some(at(0)));
+    }
+
+    #[test]
+    fn an_item_without_a_heartbeat_is_stuck_unless_the_rule_says_otherwise() {
+        assert!(!starting(at(0)).settle(at(1_000_000)));
+        let rule = StartingRule::RequeueAfter(Duration::from_secs(60));
+        let mut work = Work::queued();
+        work.hand_out(at(0), RECLAIM);
+        work.ack(at(0), Lease { starting: rule, ..LEASE }).unwrap();
+        assert!(!work.settle(at(59)));
+        assert!(work.settle(at(60)));
+        assert!(work.hand_out(at(60), RECLAIM));
+    }
+
+    #[test]
+    fn a_worker_that_is_asked_to_end_hears_it_whatever_it_expects() {
+        let mut work = starting(at(0));
+        work.heartbeat(&Beat::First, at(0), LEASE).unwrap();
+        work.stop(at(1), LEASE).unwrap();
+        assert_eq!(work.stop(at(1), LEASE), Ok(()));
+        assert!(work.heartbeat(&Beat::First, at(2), LEASE).is_ok());
+        assert!(matches!(work.state, State::Stopping { .. }));
+        work.stop_by_force(at(3)).unwrap();
+        assert!(!work.heartbeat(&Beat::First, at(4), LEASE).unwrap().lease_extended);
+        assert_eq!(work.stop(at(5), LEASE), Err(Refused::AlreadyStopped));
+        assert_eq!(work.stop_by_force(at(5)), Err(Refused::AlreadyStopped));
+        assert_eq!((work.stop_requested_at, work.stopped_at), (Some(at(1)), Some(at(3))));
+    }
+
+    #[test]
+    fn a_worker_that_never_ends_is_not_waited_for_forever() {
+        let mut work = starting(at(0));
+        work.stop(at(1), LEASE).unwrap();
+        assert!(!work.settle(at(300)));
+        assert!(work.settle(at(301)));
+        assert!(!work.is_live());
     }
 }

@@ -117,8 +117,9 @@ async fn answer(
     if launcher.is_shutting_down() {
         return Err(Refusal::ShuttingDown);
     }
-    let _place = launcher.places.try_acquire().map_err(|_| Refusal::Busy)?;
     let body = read_body(body).await?;
+    // Behind the body: somebody who sends slowly must not keep others out.
+    let _place = launcher.places.try_acquire().map_err(|_| Refusal::Busy)?;
     launcher.announce(LauncherEventKind::WebhookReceived {
         webhook_id: webhook_id.to_owned(),
         bytes: body.len(),

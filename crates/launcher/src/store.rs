@@ -195,7 +195,7 @@ impl Store {
         Ok(found.and_then(|(session, vm)| Some((SessionId::new(session).ok()?, vm))))
     }
 
-    /// Notes that `event` was answered with `microvm_id`, and forgets what is too old to matter.
+    /// Notes that `event` was answered with `microvm_id`.
     pub(crate) async fn answered(
         &self,
         event: &EventId,

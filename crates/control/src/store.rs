@@ -7,7 +7,8 @@
 //! `synchronous = NORMAL`: a commit survives the end of this process, however it ends, because the
 //! kernel holds the pages; it may be lost with the machine's power, but so are the VMs then.
 //!
-//! The SQL is plain, so that PostgreSQL takes it too: numbered parameters, text and bigint only.
+//! The SQL is plain, so that PostgreSQL takes it too: numbered parameters, text and bigint only, and
+//! no LIKE, which minds the case of letters there and not here.
 
 mod image_documents;
 mod images;
@@ -171,11 +172,6 @@ fn cut_page<T, K: Serialize>(
     items.truncate(page.items_max);
     let next_token = items.last().filter(|_| more).map(|last| page_token(&key(last)));
     crate::Page { items, next_token }
-}
-
-/// A pattern for LIKE with `\` as its escape, for text that may hold `%` and `_`.
-fn like_literal(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
 }
 
 #[cfg(test)]

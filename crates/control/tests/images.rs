@@ -157,7 +157,8 @@ async fn a_request_that_breaks_a_rule_is_named() {
     };
     let memory = refused(|request| request.spec.memory_mib = 600).await;
     assert!(memory.contains("[512, 1024, 2048, 4096, 8192"), "{memory}");
-    let hooks = refused(|request| drop(request.spec.hooks.timeouts.remove(&Hook::Ready))).await;
+    let hooks = refused(|request| request.spec.hooks.timeouts.retain(|hook, _| *hook == Hook::Run));
+    let hooks = hooks.await;
     assert!(hooks.starts_with("The ready (/ready) MicroVM image hook must be enabled"), "{hooks}");
     let env = refused(|r| r.spec.environment.push(("AWS_REGION".into(), "x".into()))).await;
     assert_eq!(env, "Environment variable key 'AWS_REGION' is reserved");

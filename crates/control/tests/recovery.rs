@@ -64,9 +64,7 @@ fn a_launch_that_is_cut_off_at_any_call_goes_on_and_calls_run_once() {
         world.engine.fault(nth, fault);
         let id = world.life(async |house| {
             let id = house.control.run_microvm(house.request()).await.unwrap().id;
-            while house.engine.calls().len() <= nth {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            house.eventually(async || house.engine.calls().len() > nth).await;
             id
         });
         world.life(async |house| {
@@ -91,9 +89,7 @@ fn an_end_that_is_cut_off_goes_on() {
         let id = world.life(async |house| {
             let id = house.running().await;
             house.control.terminate_microvm(&id).await.unwrap();
-            while house.engine.count("stop") == 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            house.eventually(async || house.engine.count("stop") > 0).await;
             assert_eq!(house.state(&id).await, MicrovmState::Terminating);
             id
         });
@@ -142,15 +138,13 @@ fn a_vm_that_died_meanwhile_is_terminated_with_what_its_console_says() {
 }
 
 #[tokio::test]
-async fn what_has_no_row_is_removed_and_what_is_not_ours_is_left() {
+async fn what_has_no_row_is_removed() {
     let house = House::open().await;
     let stray = MicrovmId::random();
     house.engine.stray(&stray);
     let id = house.running().await;
     house.clock.advance(Duration::from_secs(61));
-    while house.engine.vms().len() > 1 {
-        house.settle().await;
-    }
+    house.eventually(async || house.engine.vms().len() == 1).await;
     assert_eq!(house.engine.vms(), [id.to_string()]);
 }
 
@@ -186,9 +180,7 @@ async fn a_client_token_gives_the_first_answer_again_also_after_a_restart() {
 
     // The token goes with its resource.
     house.clock.advance(Duration::from_secs(8 * 24 * 3600));
-    while !all(&house.control).await.is_empty() {
-        house.settle().await;
-    }
+    house.eventually(async || all(&house.control).await.is_empty()).await;
     assert_ne!(house.control.run_microvm(request).await.unwrap().id, first.id);
 }
 

@@ -1,8 +1,8 @@
 //! Rows of images, their versions and builds.
 
 use super::{
-    Claim, ImageDocument, Store, at, corrupt, cut_page, doing, from_json, like_literal, page_start,
-    signed, stored_id, to_json, unsigned, variant,
+    Claim, ImageDocument, Store, at, corrupt, cut_page, doing, from_json, page_start, signed,
+    stored_id, to_json, unsigned, variant,
 };
 use crate::{
     Build, BuildId, BuildState, ControlError, Image, ImageArn, ImageName, ImageSpec, ImageState,
@@ -10,7 +10,7 @@ use crate::{
     VersionStatus,
 };
 use engine::TemplateId;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use std::collections::BTreeMap;
 
 /// A version that is to be built, of an image that is new or not.
@@ -203,10 +203,12 @@ impl Store {
     ) -> Result<Page<Image>, ControlError> {
         let (start, limit) = page_start::<String>(page)?;
         let rows = sqlx::query(select_images!(
-            "WHERE i.name > $1 AND i.name LIKE $2 ESCAPE '\\' ORDER BY i.name LIMIT $3"
+            "WHERE i.name > $1 AND ($2 = '' OR replace(i.name, $2, '') <> i.name)
+             ORDER BY i.name LIMIT $3"
         ))
         .bind(start.unwrap_or_default())
-        .bind(format!("%{}%", like_literal(name_part)))
+        // What it can be taken out of contains it: the one way that every SQL has.
+        .bind(name_part)
         .bind(limit)
         .fetch_all(&self.state.readers)
         .await
@@ -474,15 +476,19 @@ async fn remove_claims(
     image: &ImageName,
     version: Option<ImageVersion>,
 ) -> Result<(), ControlError> {
-    let mut sql = QueryBuilder::<Sqlite>::new("DELETE FROM client_tokens WHERE resource ");
-    match version {
-        Some(version) => sql.push("= ").push_bind(resource(image, version)),
-        None => sql
-            .push("LIKE ")
-            .push_bind(like_literal(&format!("image:{image}:")) + "%")
-            .push(" ESCAPE '\\'"),
+    let (whole, beginning) = match version {
+        Some(version) => (resource(image, version), String::new()),
+        None => (String::new(), format!("image:{image}:")),
     };
-    sql.build().execute(connection).await.map_err(doing("removing client tokens"))?;
+    sqlx::query(
+        "DELETE FROM client_tokens WHERE resource = $1
+         OR ($2 <> '' AND substr(resource, 1, length($2)) = $2)",
+    )
+    .bind(whole)
+    .bind(beginning)
+    .execute(connection)
+    .await
+    .map_err(doing("removing client tokens"))?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Rows of log groups, streams and events.
 
-use super::{Store, at, cut_page, doing, like_literal, page_start, signed, stored_id, unsigned};
+use super::{Store, at, cut_page, doing, page_start, signed, stored_id, unsigned};
 use crate::{
     ControlError, Direction, FilterEvents, GetEvents, LogBatch, LogEvent, LogGroup, LogGroupInfo,
     LogRecord, LogStream, LogStreamInfo, LogTarget, Page, PageRequest, StreamChoice, StreamOrder,
@@ -86,11 +86,11 @@ impl Store {
             "SELECT g.name, g.created_at,
                     (SELECT coalesce(sum(s.bytes), 0) FROM log_streams s WHERE s.group_id = g.id)
                     AS bytes
-             FROM log_groups g WHERE g.name > $1 AND g.name LIKE $2 ESCAPE '\\'
+             FROM log_groups g WHERE g.name > $1 AND substr(g.name, 1, length($2)) = $2
              ORDER BY g.name LIMIT $3",
         )
         .bind(start.unwrap_or_default())
-        .bind(like_literal(prefix) + "%")
+        .bind(prefix)
         .bind(limit)
         .fetch_all(&self.logs.readers)
         .await
@@ -128,9 +128,8 @@ impl Store {
         };
         let mut sql = QueryBuilder::<Sqlite>::new("SELECT name, created_at, first_at, last_at, ");
         sql.push("ingested_at, ").push(place).push(" AS place FROM log_streams WHERE group_id = ");
-        sql.push_bind(id).push(" AND name LIKE ");
-        sql.push_bind(like_literal(query.prefix.as_deref().unwrap_or_default()) + "%");
-        sql.push(" ESCAPE '\\'");
+        sql.push_bind(id);
+        push_prefix(&mut sql, "name", query.prefix.as_deref().unwrap_or_default());
         if let Some((at, name)) = start {
             sql.push(" AND (").push(place).push(after).push_bind(at);
             sql.push(" OR (").push(place).push(" = ").push_bind(at);
@@ -226,9 +225,9 @@ impl Store {
         sql.push("e.group_id = ").push_bind(group);
         match &query.streams {
             StreamChoice::All => {}
-            StreamChoice::Prefixed(prefix) => {
-                sql.push(" AND s.name LIKE ").push_bind(like_literal(prefix) + "%");
-                sql.push(" ESCAPE '\\'");
+            StreamChoice::Prefixed(prefix) => push_prefix(&mut sql, "s.name", prefix),
+            StreamChoice::Named(streams) if streams.is_empty() => {
+                return Ok(Page { items: Vec::new(), next_token: None });
             }
             StreamChoice::Named(streams) => {
                 sql.push(" AND s.name IN (");
@@ -257,6 +256,11 @@ fn select_events() -> QueryBuilder<Sqlite> {
         "SELECT e.sequence, s.name AS stream, e.at, e.ingested_at, e.message
          FROM log_events e JOIN log_streams s ON s.id = e.stream_id WHERE ",
     )
+}
+
+fn push_prefix(sql: &mut QueryBuilder<Sqlite>, column: &str, prefix: &str) {
+    sql.push(" AND substr(").push(column).push(", 1, length(").push_bind(prefix.to_owned());
+    sql.push(")) = ").push_bind(prefix.to_owned());
 }
 
 fn push_span(sql: &mut QueryBuilder<Sqlite>, span: TimeSpan) {

@@ -109,11 +109,19 @@ impl House {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
+    /// Asks again and again until it is so.
+    pub(crate) async fn eventually(&self, is_so: impl AsyncFn() -> bool) {
+        let asked = async {
+            while !is_so().await {
+                self.settle().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, asked).await.expect("it becomes so in time");
+    }
+
     /// Waits until the VM of an earlier control plane is looked after, which its output shows.
     pub(crate) async fn log_line_after_adoption(&self, id: &MicrovmId) {
-        while self.back_door.attached().is_empty() {
-            self.settle().await;
-        }
+        self.eventually(async || !self.back_door.attached().is_empty()).await;
         self.engine.print(id, "still here\n");
         assert_eq!(self.log_lines(id, 1).await, ["still here"]);
     }

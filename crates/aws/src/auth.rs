@@ -11,7 +11,7 @@ use crate::{
     },
     sigv4::{Claim, Dialect, Expectation, SignatureFault, verify},
 };
-use control::{Clock, ControlError, Credentials, Session};
+use control::{Clock, ControlError, Credentials, RoleArn, Session};
 use http::request::Parts;
 use ring::digest;
 use std::{fmt, sync::Arc, time::Duration};
@@ -194,7 +194,7 @@ impl Authenticator {
         }
     }
 
-    /// Whether `principal` may assume the role of this name: its trust policy must name it, or its
+    /// Whether `principal` may assume the role: its trust policy must name it, or its
     /// account, and then the principal's own policies must allow it too.
     ///
     /// # Errors
@@ -202,24 +202,25 @@ impl Authenticator {
     pub(crate) fn authorize_assume(
         &self,
         principal: &Principal,
-        role_name: &str,
-        role_arn: &str,
+        role: &RoleArn,
+        more: &Context,
     ) -> Result<(), Denied> {
-        let context = self.context_of(principal);
+        let mut context = self.context_of(principal);
+        context.extend(more);
         let own_arn = match &principal.kind {
             Kind::User { .. } => &principal.arn,
             Kind::AssumedRole { role_arn } => role_arn,
         };
         let asker = Asker::Principal { arn: own_arn, account: &principal.account };
         let access =
-            Access { action: "sts:AssumeRole", resource: Some(role_arn), context: &context };
+            Access { action: "sts:AssumeRole", resource: Some(role.as_str()), context: &context };
         let denied = |because: &str| Denied {
             principal: principal.arn.clone(),
             action: access.action.to_owned(),
-            resource: role_arn.to_owned(),
+            resource: role.to_string(),
             because: because.to_owned(),
         };
-        match self.directory.trust(role_name, asker, &context) {
+        match self.directory.trust(role.name(), asker, &context) {
             Trust::Named => Ok(()),
             Trust::Account => self.authorize(principal, &access),
             Trust::Denied => Err(denied("with an explicit deny in the role trust policy")),

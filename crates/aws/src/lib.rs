@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod auth;
+#[cfg(test)]
+mod conformance;
 mod error;
 mod iam;
 mod logs;
@@ -21,16 +23,31 @@ mod sts;
 
 pub use auth::{Access, AuthError, AuthSettings, Authenticator, CLOCK_SKEW, Denied, Principal};
 pub use iam::{AccessKey, Arn, Context, IamConfig, IamError, PolicyError, RoleConfig, UserConfig};
-pub use server::{REQUEST_BODY_BYTES_MAX, router};
+pub use server::{REQUEST_BODY_BYTES_MAX, REQUEST_BODY_TIME_MAX, router};
 
 use control::Control;
 use std::sync::Arc;
+use tokio_util::task::TaskTracker;
 
-/// What the services work with.
+/// What the services work with. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct AwsState {
-    pub control: Arc<Control>,
-    pub authenticator: Arc<Authenticator>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) authenticator: Arc<Authenticator>,
+    /// Calls under way: each outlives its client, so that what was begun is ended.
+    pub(crate) calls: TaskTracker,
+}
+
+impl AwsState {
+    pub fn new(control: Arc<Control>, authenticator: Arc<Authenticator>) -> Self {
+        Self { control, authenticator, calls: TaskTracker::new() }
+    }
+
+    /// Returns when every call under way has ended. To be called when the server takes no more.
+    pub async fn drain(&self) {
+        self.calls.close();
+        self.calls.wait().await;
+    }
 }
 
 /// Every service here; adding one is a module and a line.

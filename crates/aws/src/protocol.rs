@@ -94,8 +94,8 @@ pub(crate) fn decode_json(
         request.remove(member.name);
         let values: Vec<String> =
             form(query).filter(|(name, _)| name == member.name).map(|(_, value)| value).collect();
-        if !values.is_empty() {
-            request.insert(member.name.to_owned(), from_text(member.shape, values));
+        if let Some(value) = from_texts(member.shape, values) {
+            request.insert(member.name.to_owned(), value);
         }
     }
     Ok(Value::Object(request))
@@ -139,17 +139,21 @@ fn from_fields(shape: &Shape, at: &str, fields: &BTreeMap<String, String>) -> Op
         | Shape::Choice(_)
         | Shape::Blob { .. }
         | Shape::Integer { .. }
-        | Shape::Boolean => fields.get(at).map(|text| from_text(shape, vec![text.clone()])),
+        | Shape::Boolean => fields.get(at).map(|text| from_text(shape, text.clone())),
     }
+}
+
+/// A member that came as text, perhaps repeatedly: only a list takes more than the first.
+fn from_texts(shape: &Shape, values: Vec<String>) -> Option<Value> {
+    if let (Shape::List { of, .. }, false) = (shape, values.is_empty()) {
+        return Some(values.into_iter().map(|value| from_text(of, value)).collect());
+    }
+    values.into_iter().next().map(|value| from_text(shape, value))
 }
 
 /// A value that came as text, as its shape has it. Text that is not of the shape stays text, so
 /// that the check of the shape says so.
-fn from_text(shape: &Shape, mut values: Vec<String>) -> Value {
-    if let Shape::List { of, .. } = shape {
-        return values.into_iter().map(|value| from_text(of, vec![value])).collect();
-    }
-    let text = values.swap_remove(0);
+fn from_text(shape: &Shape, text: String) -> Value {
     match shape {
         Shape::Integer { .. } => text.parse::<i64>().map_or(Value::String(text), Value::from),
         Shape::Boolean => text.parse::<bool>().map_or(Value::String(text), Value::from),

@@ -15,10 +15,17 @@ use axum::{
     response::Response,
 };
 use http::{Request, StatusCode, request::Parts};
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Largest request body in bytes. The largest that an operation here takes is PutLogEvents' 1 MiB.
 pub const REQUEST_BODY_BYTES_MAX: usize = 6 * 1024 * 1024;
+
+/// Longest time that a client may take to send its body.
+pub const REQUEST_BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Every AWS service of this Warren, as the fallback of a router: merge others' routes into it.
 ///
@@ -77,12 +84,9 @@ async fn serve(
         message_member: "message",
         request_id: &request_id,
     };
-    let body = match axum::body::to_bytes(body, REQUEST_BODY_BYTES_MAX).await {
+    let body = match receive(body).await {
         Ok(body) => body,
-        Err(_) => {
-            let error = too_large();
-            return (encode_error(&error, &frame), Some(error));
-        }
+        Err(error) => return (encode_error(&error, &frame), Some(error)),
     };
     let found = match find(&parts, &body) {
         Ok(found) => found,
@@ -135,13 +139,26 @@ async fn perform(
     if let Some(ConnectInfo(address)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() {
         context.set("aws:SourceIp", address.ip().to_string());
     }
-    (operation.run)(Call { state, service, operation, principal, input, context }).await
+    let calls = state.calls.clone();
+    let call = Call { state, service, operation, principal, input, context };
+    // In a task of its own: a client that goes away does not stop it half way.
+    let ended = calls.spawn((operation.run)(call)).await;
+    ended.unwrap_or_else(|panic| Err(ApiError::internal("InternalServerException", &panic)))
 }
 
-fn too_large() -> ApiError {
-    ApiError::new(
-        "RequestEntityTooLargeException",
-        StatusCode::PAYLOAD_TOO_LARGE,
-        format!("Request must be smaller than {REQUEST_BODY_BYTES_MAX} bytes"),
-    )
+async fn receive(body: Body) -> Result<Bytes, ApiError> {
+    let body = axum::body::to_bytes(body, REQUEST_BODY_BYTES_MAX);
+    match tokio::time::timeout(REQUEST_BODY_TIME_MAX, body).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => Err(ApiError::new(
+            "RequestEntityTooLargeException",
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("Request must be smaller than {REQUEST_BODY_BYTES_MAX} bytes"),
+        )),
+        Err(_) => Err(ApiError::new(
+            "RequestTimeoutException",
+            StatusCode::REQUEST_TIMEOUT,
+            format!("The body did not arrive within {} s", REQUEST_BODY_TIME_MAX.as_secs()),
+        )),
+    }
 }

@@ -23,6 +23,9 @@ pub(crate) enum Location {
 pub(crate) enum Presence {
     Required,
     Optional,
+    /// In AWS's model, without effect here: refused rather than passed over, unless it asks for
+    /// nothing (`false`, an empty list).
+    Unavailable,
 }
 
 /// A member of a structure.
@@ -88,6 +91,12 @@ impl Pattern {
         Self { text, compiled: OnceLock::new() }
     }
 
+    /// As the model writes it.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> &'static str {
+        self.text
+    }
+
     fn fits(&self, text: &str) -> bool {
         let compiled =
             self.compiled.get_or_init(|| Regex::new(&format!("^(?:{})$", self.text)).ok());
@@ -150,6 +159,12 @@ impl Member {
         Self { name, shape, presence: Presence::Optional, location: Location::Body }
     }
 
+    pub(crate) const fn unavailable(name: &'static str) -> Self {
+        static ANYTHING: Shape = Shape::text(0, UNLIMITED);
+        let presence = Presence::Unavailable;
+        Self { name, shape: &ANYTHING, presence, location: Location::Body }
+    }
+
     pub(crate) const fn label(name: &'static str, shape: &'static Shape) -> Self {
         Self { name, shape, presence: Presence::Required, location: Location::Label }
     }
@@ -192,11 +207,23 @@ impl Check {
             let name = lower_first(member.name);
             let at = if at.is_empty() { name } else { format!("{at}.{name}") };
             match (value.get(member.name).filter(|value| !value.is_null()), member.presence) {
-                (Some(value), _) => self.value(member.shape, value, &at),
+                (Some(value), Presence::Unavailable) => {
+                    let asks_nothing =
+                        *value == Value::Bool(false) || value.as_array().is_some_and(Vec::is_empty);
+                    if !asks_nothing {
+                        self.faults.push(format!(
+                            "Value at '{at}' failed to satisfy constraint: Member is not available \
+                             in this Warren"
+                        ));
+                    }
+                }
+                (Some(value), Presence::Required | Presence::Optional) => {
+                    self.value(member.shape, value, &at);
+                }
                 (None, Presence::Required) => self.faults.push(format!(
                     "Value null at '{at}' failed to satisfy constraint: Member must not be null"
                 )),
-                (None, Presence::Optional) => {}
+                (None, Presence::Optional | Presence::Unavailable) => {}
             }
         }
     }

@@ -14,15 +14,12 @@ use crate::{
 use serde::Deserialize;
 
 static CLASS: Shape = Shape::Choice(&["STANDARD", "INFREQUENT_ACCESS", "DELIVERY", "ESSENTIALS"]);
-static KMS_KEY: Shape = Shape::text(0, 256);
-static TAG_KEY: Shape = Shape::matching(1, 128, r"^([\p{L}\p{Z}\p{N}_.:/=+\-@]+)$");
-static TAG_VALUE: Shape = Shape::matching(0, 256, r"^([\p{L}\p{Z}\p{N}_.:/=+\-@]*)$");
-static TAGS: Shape = Shape::Map { min: 1, max: 50, key: &TAG_KEY, value: &TAG_VALUE };
 static INPUT: Shape = Shape::Structure(&[
     Member::required("logGroupName", &GROUP),
-    Member::optional("kmsKeyId", &KMS_KEY),
-    Member::optional("tags", &TAGS),
+    Member::unavailable("kmsKeyId"),
+    Member::unavailable("tags"),
     Member::optional("logGroupClass", &CLASS),
+    Member::unavailable("deletionProtectionEnabled"),
 ]);
 
 pub(super) static OPERATION: Operation = Operation {
@@ -36,14 +33,14 @@ pub(super) static OPERATION: Operation = Operation {
 #[serde(rename_all = "camelCase")]
 struct Input {
     log_group_name: String,
-    kms_key_id: Option<String>,
+    log_group_class: Option<String>,
 }
 
 async fn run(call: Call) -> Result<Reply, ApiError> {
     let input: Input = call.input()?;
     let group = authorized_group(&call, &input.log_group_name, None)?;
-    if input.kms_key_id.is_some() {
-        return Err(parameter("kmsKeyId: this Warren has no KMS."));
+    if input.log_group_class.is_some_and(|class| class != "STANDARD") {
+        return Err(parameter("logGroupClass: only STANDARD is available in this Warren."));
     }
     call.state.control.logs().create_group(&group).await.map_err(from_control)?;
     Ok(Reply::empty())

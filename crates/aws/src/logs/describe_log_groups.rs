@@ -24,6 +24,10 @@ static INPUT: Shape = Shape::Structure(&[
     Member::optional("logGroupNamePattern", &PATTERN),
     Member::optional("nextToken", &TOKEN),
     Member::optional("limit", &DESCRIBE_LIMIT),
+    Member::unavailable("accountIdentifiers"),
+    Member::unavailable("includeLinkedAccounts"),
+    Member::unavailable("logGroupClass"),
+    Member::unavailable("logGroupIdentifiers"),
 ]);
 
 pub(super) static OPERATION: Operation = Operation {

@@ -30,6 +30,7 @@ static INPUT: Shape = Shape::Structure(&[
     Member::optional("filterPattern", &FILTER),
     Member::optional("nextToken", &TOKEN),
     Member::optional("limit", &EVENTS_LIMIT),
+    Member::unavailable("startFromHead"),
     Member::optional("interleaved", &BOOLEAN),
     Member::optional("unmask", &BOOLEAN),
 ]);

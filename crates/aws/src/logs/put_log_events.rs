@@ -1,4 +1,5 @@
-//! `PutLogEvents`. Sequence tokens are taken and ignored, as AWS has done since 2023.
+//! `PutLogEvents`. Sequence tokens are taken and ignored, as AWS has done since 2023; so are
+//! entities, which only AWS's own console shows.
 
 use super::{
     error::{from_control, parameter},
@@ -25,11 +26,22 @@ static EVENT: Shape = Shape::Structure(&[
     Member::required("message", &MESSAGE),
 ]);
 static EVENTS: Shape = Shape::List { min: 1, max: 10_000, of: &EVENT };
+static ENTITY_KEY: Shape = Shape::text(1, 32);
+static ENTITY_VALUE: Shape = Shape::text(1, 512);
+static KEY_ATTRIBUTES: Shape =
+    Shape::Map { min: 2, max: 4, key: &ENTITY_KEY, value: &ENTITY_VALUE };
+static ATTRIBUTE: Shape = Shape::text(1, 256);
+static ATTRIBUTES: Shape = Shape::Map { min: 0, max: 10, key: &ATTRIBUTE, value: &ENTITY_VALUE };
+static ENTITY: Shape = Shape::Structure(&[
+    Member::optional("keyAttributes", &KEY_ATTRIBUTES),
+    Member::optional("attributes", &ATTRIBUTES),
+]);
 static INPUT: Shape = Shape::Structure(&[
     Member::required("logGroupName", &GROUP),
     Member::required("logStreamName", &STREAM),
     Member::required("logEvents", &EVENTS),
     Member::optional("sequenceToken", &TOKEN),
+    Member::optional("entity", &ENTITY),
 ]);
 
 pub(super) static OPERATION: Operation =

@@ -23,7 +23,7 @@ static INPUT: Shape = Shape::Structure(&[
     Member::label("imageVersion", &NON_BLANK),
     Member::query("architecture", &ARCHITECTURE),
     Member::query("chipset", &CHIPSET),
-    Member::query("chipsetGeneration", &TEXT),
+    Member::query("chipsetGeneration", &NON_BLANK),
     Member::query("maxResults", &MAX_RESULTS),
     Member::query("nextToken", &TEXT),
 ]);

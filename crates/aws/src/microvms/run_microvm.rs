@@ -26,8 +26,8 @@ use std::time::Duration;
 /// The service that assumes execution roles.
 const LAMBDA: &str = "lambda.amazonaws.com";
 
-static IDLE_SECONDS: Shape = Shape::Integer { min: 60, max: i32::MAX as i64 };
-static SUSPENDED_SECONDS: Shape = Shape::Integer { min: 0, max: i32::MAX as i64 };
+static IDLE_SECONDS: Shape = Shape::Integer { min: 60, max: i64::MAX };
+static SUSPENDED_SECONDS: Shape = Shape::Integer { min: 0, max: i64::MAX };
 static IDLE_POLICY: Shape = Shape::Structure(&[
     Member::required("maxIdleDurationSeconds", &IDLE_SECONDS),
     Member::required("suspendedDurationSeconds", &SUSPENDED_SECONDS),
@@ -189,13 +189,16 @@ async fn image_egress(call: &Call, image: &ImageArn, version: Option<ImageVersio
     if connectors.is_empty() { vec![network::managed(call, "INTERNET_EGRESS")] } else { connectors }
 }
 
+/// Limits that the model leaves to the service: its guide's, and what its integers hold.
 fn idle_policy(input: IdlePolicyInput) -> Result<IdlePolicy, ApiError> {
-    if input.max_idle_duration_seconds > MAXIMUM_DURATION.as_secs() {
+    let limits = [
+        ("maxIdleDurationSeconds", input.max_idle_duration_seconds, MAXIMUM_DURATION.as_secs()),
+        ("suspendedDurationSeconds", input.suspended_duration_seconds, i32::MAX as u64),
+    ];
+    if let Some((member, value, max)) = limits.into_iter().find(|(_, value, max)| value > max) {
         return Err(validation(format!(
-            "1 validation error detected: Value '{}' at 'idlePolicy.maxIdleDurationSeconds' failed \
-             to satisfy constraint: Member must have value less than or equal to {}",
-            input.max_idle_duration_seconds,
-            MAXIMUM_DURATION.as_secs()
+            "1 validation error detected: Value '{value}' at 'idlePolicy.{member}' failed to satisfy \
+             constraint: Member must have value less than or equal to {max}"
         )));
     }
     Ok(IdlePolicy {

@@ -3,7 +3,7 @@
 use super::{
     error::from_control,
     secret_id::future_arn,
-    shapes::{BINARY, DESCRIPTION, KMS_KEY, NAME, STRING, TAGS, TOKEN},
+    shapes::{BINARY, DESCRIPTION, NAME, STRING, TAGS, TOKEN},
     value::ValueInput,
 };
 use crate::{
@@ -20,10 +20,14 @@ static INPUT: Shape = Shape::Structure(&[
     Member::required("Name", &NAME),
     Member::optional("ClientRequestToken", &TOKEN),
     Member::optional("Description", &DESCRIPTION),
-    Member::optional("KmsKeyId", &KMS_KEY),
+    Member::unavailable("KmsKeyId"),
     Member::optional("SecretBinary", &BINARY),
     Member::optional("SecretString", &STRING),
     Member::optional("Tags", &TAGS),
+    Member::unavailable("AddReplicaRegions"),
+    Member::unavailable("ForceOverwriteReplicaSecret"),
+    Member::unavailable("Type"),
+    Member::unavailable("CrossAccountPrimaryARN"),
 ]);
 
 pub(super) static OPERATION: Operation =
@@ -44,6 +48,7 @@ struct Input {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Tag {
+    #[serde(default)]
     key: String,
     value: Option<String>,
 }

@@ -1,7 +1,7 @@
 //! `ListSecrets`: by name. Filters are applied to each page, so that a page may hold fewer than
 //! were asked for, as on AWS.
 
-use super::{describe_secret::describe, error::from_control, shapes::BOOLEAN};
+use super::{describe_secret::describe, error::from_control};
 use crate::{
     error::ApiError,
     protocol::Reply,
@@ -31,13 +31,13 @@ static VALUES: Shape = Shape::List { min: 1, max: 10, of: &VALUE };
 static FILTER: Shape =
     Shape::Structure(&[Member::optional("Key", &KEY), Member::optional("Values", &VALUES)]);
 static FILTERS: Shape = Shape::List { min: 0, max: 10, of: &FILTER };
-static ORDER: Shape = Shape::Choice(&["asc", "desc"]);
 static INPUT: Shape = Shape::Structure(&[
-    Member::optional("IncludePlannedDeletion", &BOOLEAN),
+    Member::unavailable("IncludePlannedDeletion"),
     Member::optional("MaxResults", &RESULTS),
     Member::optional("NextToken", &TOKEN),
     Member::optional("Filters", &FILTERS),
-    Member::optional("SortOrder", &ORDER),
+    Member::unavailable("SortOrder"),
+    Member::unavailable("SortBy"),
 ]);
 
 pub(super) static OPERATION: Operation =

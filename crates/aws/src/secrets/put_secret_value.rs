@@ -22,6 +22,7 @@ static INPUT: Shape = Shape::Structure(&[
     Member::optional("SecretBinary", &BINARY),
     Member::optional("SecretString", &STRING),
     Member::optional("VersionStages", &STAGES),
+    Member::unavailable("RotationToken"),
 ]);
 
 pub(super) static OPERATION: Operation = Operation {

@@ -7,7 +7,6 @@ pub(super) static NAME: Shape = Shape::text(1, 512);
 pub(super) static SECRET_ID: Shape = Shape::text(1, 2048);
 pub(super) static TOKEN: Shape = Shape::text(32, 64);
 pub(super) static DESCRIPTION: Shape = Shape::text(0, 2048);
-pub(super) static KMS_KEY: Shape = Shape::text(0, 2048);
 pub(super) static BINARY: Shape = Shape::Blob { min: 1, max: SECRET_BYTES_MAX };
 pub(super) static STRING: Shape = Shape::secret(1, SECRET_BYTES_MAX);
 pub(super) static STAGE: Shape = Shape::text(1, 256);
@@ -18,7 +17,7 @@ pub(super) static BOOLEAN: Shape = Shape::Boolean;
 static TAG_KEY: Shape = Shape::text(1, 128);
 static TAG_VALUE: Shape = Shape::text(0, 256);
 static TAG: Shape =
-    Shape::Structure(&[Member::required("Key", &TAG_KEY), Member::optional("Value", &TAG_VALUE)]);
+    Shape::Structure(&[Member::optional("Key", &TAG_KEY), Member::optional("Value", &TAG_VALUE)]);
 pub(super) static TAGS: Shape = Shape::List { min: 0, max: UNLIMITED, of: &TAG };
 
 /// Only the secret.

@@ -4,7 +4,7 @@
 use super::{
     error::{from_control, parameter},
     secret_id::authorized_secret,
-    shapes::{BINARY, DESCRIPTION, KMS_KEY, SECRET_ID, STRING, TOKEN},
+    shapes::{BINARY, DESCRIPTION, SECRET_ID, STRING, TOKEN},
     value::ValueInput,
 };
 use crate::{
@@ -21,9 +21,10 @@ static INPUT: Shape = Shape::Structure(&[
     Member::required("SecretId", &SECRET_ID),
     Member::optional("ClientRequestToken", &TOKEN),
     Member::optional("Description", &DESCRIPTION),
-    Member::optional("KmsKeyId", &KMS_KEY),
+    Member::unavailable("KmsKeyId"),
     Member::optional("SecretBinary", &BINARY),
     Member::optional("SecretString", &STRING),
+    Member::unavailable("Type"),
 ]);
 
 pub(super) static OPERATION: Operation =

@@ -18,8 +18,8 @@ pub(super) fn path(sent: &str, dialect: Dialect) -> String {
         Dialect::General => utf8_percent_encode(&without_dot_segments(sent), PATH).to_string(),
         // S3 keys may hold "//" and "..": nothing is normalised, and what was encoded is encoded once.
         Dialect::S3 => {
-            let decoded = percent_decode_str(sent).decode_utf8_lossy();
-            let encoded = utf8_percent_encode(&decoded, PATH).to_string();
+            let decoded: Vec<u8> = percent_decode_str(sent).collect();
+            let encoded = percent_encoding::percent_encode(&decoded, PATH).to_string();
             if encoded.is_empty() { "/".to_owned() } else { encoded }
         }
     }
@@ -65,21 +65,21 @@ fn encoded_again(component: &str) -> String {
     percent_encoding::percent_encode(&decoded, COMPONENT).to_string()
 }
 
-/// `name:value\n` of each signed header. None: one of them is not in the request.
+/// `name:value\n` of each signed header. None: one of them is not in the request, or not text.
 pub(super) fn headers(signed: &[String], sent: &HeaderMap) -> Option<String> {
     let mut text = String::new();
     for name in signed {
         let mut values = sent.get_all(name.as_str()).iter().peekable();
         values.peek()?;
-        let values: Vec<String> = values
+        let values: Option<Vec<String>> = values
             .map(|value| {
-                let value = String::from_utf8_lossy(value.as_bytes());
-                value.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+                let value = str::from_utf8(value.as_bytes()).ok()?;
+                Some(value.split_ascii_whitespace().collect::<Vec<_>>().join(" "))
             })
             .collect();
         text.push_str(name);
         text.push(':');
-        text.push_str(&values.join(","));
+        text.push_str(&values?.join(","));
         text.push('\n');
     }
     Some(text)

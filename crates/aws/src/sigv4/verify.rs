@@ -40,7 +40,7 @@ pub(crate) fn verify(
 
     let headers = canonical::headers(&claim.signed_headers, &parts.headers).ok_or_else(|| {
         SignatureFault::Incomplete(format!(
-            "SignedHeaders names a header that is not in the request: '{}'.",
+            "SignedHeaders names a header that is not in the request, or not UTF-8: '{}'.",
             claim.signed_headers.join(";")
         ))
     })?;

@@ -31,15 +31,22 @@ static TAG_VALUE: Shape = Shape::matching(0, 256, r"[\p{L}\p{Z}\p{N}_.:/=+\-@]*"
 static TAG: Shape =
     Shape::Structure(&[Member::required("Key", &TAG_KEY), Member::required("Value", &TAG_VALUE)]);
 static TAGS: Shape = Shape::List { min: 0, max: 50, of: &TAG };
-static POLICY_ARN: Shape = Shape::Structure(&[Member::optional("arn", &ROLE_ARN)]);
-static POLICY_ARNS: Shape = Shape::List { min: 0, max: 10, of: &POLICY_ARN };
+static TAG_KEYS: Shape = Shape::List { min: 0, max: 50, of: &TAG_KEY };
+static EXTERNAL_ID: Shape = Shape::matching(2, 1224, r"[\w+=,.@:\/-]*");
 static INPUT: Shape = Shape::Structure(&[
     Member::required("RoleArn", &ROLE_ARN),
     Member::required("RoleSessionName", &SESSION_NAME),
-    Member::optional("PolicyArns", &POLICY_ARNS),
+    Member::unavailable("PolicyArns"),
     Member::optional("Policy", &POLICY),
     Member::optional("DurationSeconds", &DURATION),
     Member::optional("Tags", &TAGS),
+    Member::optional("TransitiveTagKeys", &TAG_KEYS),
+    Member::optional("ExternalId", &EXTERNAL_ID),
+    Member::unavailable("SerialNumber"),
+    Member::unavailable("TokenCode"),
+    Member::unavailable("SourceIdentity"),
+    Member::unavailable("ProvidedContexts"),
+    Member::unavailable("MinimumSessionTokenSize"),
 ]);
 
 pub(super) static OPERATION: Operation =
@@ -51,7 +58,7 @@ struct Input {
     role_arn: String,
     role_session_name: String,
     policy: Option<String>,
-    policy_arns: Option<Vec<serde_json::Value>>,
+    external_id: Option<String>,
     duration_seconds: Option<u64>,
 }
 
@@ -60,16 +67,15 @@ async fn run(call: Call) -> Result<Reply, ApiError> {
     let role = RoleArn::parse(&input.role_arn)
         .map_err(|_| ApiError::bad("ValidationError", format!("{} is invalid", input.role_arn)))?;
     let authenticator = &call.state.authenticator;
+    let mut context = call.context.clone();
+    context.set("sts:RoleSessionName", input.role_session_name.clone());
+    if let Some(external_id) = &input.external_id {
+        context.set("sts:ExternalId", external_id.clone());
+    }
     // A role that does not exist trusts nobody, and the answer says no more than that.
     authenticator
-        .authorize_assume(&call.principal, role.name(), role.as_str())
+        .authorize_assume(&call.principal, &role, &context)
         .map_err(|denied| call.access_denied(denied.to_string()))?;
-    if input.policy_arns.is_some() {
-        return Err(ApiError::bad(
-            "ValidationError",
-            "PolicyArns: managed policies do not exist in this Warren; give Policy instead.",
-        ));
-    }
     if let Some(policy) = &input.policy {
         PolicyDocument::parse(policy)
             .map_err(|error| ApiError::bad("MalformedPolicyDocument", error.to_string()))?;

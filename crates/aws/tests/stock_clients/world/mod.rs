@@ -80,7 +80,7 @@ impl World {
         iam.users.extend(users());
         let settings = AuthSettings { region, account, clock_skew: CLOCK_SKEW, clock, iam };
         let authenticator = Authenticator::new(settings, control.credentials().clone()).unwrap();
-        let state = AwsState { control: control.clone(), authenticator: Arc::new(authenticator) };
+        let state = AwsState::new(control.clone(), Arc::new(authenticator));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let service = router(state).into_make_service_with_connect_info::<SocketAddr>();

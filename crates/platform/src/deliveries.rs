@@ -1,9 +1,10 @@
 //! Webhooks on their way: at most three attempts each, then dropped (spec 5).
 //!
 //! Deliveries stand in the rows with the time of their next attempt. One task picks what is
-//! due, up to a bound at the same time, and writes down what came of it; after a start it goes
-//! on where the rows stand. An attempt is signed with its own time, so a retry is never stale.
+//! due, up to a bound at the same time, and what came of it is written down; after a start it
+//! goes on where the rows stand. An attempt is signed with its own time, so a retry is never stale.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rand::Rng as _;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Timestamp;
@@ -58,62 +59,91 @@ type Http = Client<HttpConnector, Full<Bytes>>;
 
 /// Delivers until `ending`.
 pub(crate) async fn run(emulator: Arc<Emulator>, rules: DeliveryRules, ending: CancellationToken) {
-    let client: Http = Client::builder(TokioExecutor::new()).build_http();
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let mut courier =
+        Courier { emulator, client, rules, attempts: JoinSet::new(), under_way: HashMap::new() };
+    // Attempts that are cut off at the end are made again after the next start: a receiver
+    // must expect an event more than once anyway.
     while !ending.is_cancelled() {
-        if let Err(fault) = deliver_due(&emulator, &client, rules, &ending).await {
-            tracing::error!(
-                error = &fault as &dyn std::error::Error,
-                "webhook deliveries cannot be read or written"
-            );
-            tokio::select! {
-                () = tokio::time::sleep(FAULT_PAUSE) => {}
-                () = ending.cancelled() => {}
+        let next = match courier.send_due().await {
+            Ok(next) => next,
+            Err(fault) => {
+                tracing::error!(
+                    error = &fault as &dyn std::error::Error,
+                    "webhook deliveries cannot be read"
+                );
+                Some(courier.emulator.now().plus(FAULT_PAUSE))
             }
+        };
+        tokio::select! {
+            () = courier.wait(next) => {}
+            () = ending.cancelled() => {}
         }
     }
 }
 
-/// Makes all attempts that are due, or waits until one is, or for news.
-async fn deliver_due(
-    emulator: &Arc<Emulator>,
-    client: &Http,
+/// The deliveries that are being attempted: a slow endpoint holds up nobody else's.
+struct Courier {
+    emulator: Arc<Emulator>,
+    client: Http,
     rules: DeliveryRules,
-    ending: &CancellationToken,
-) -> Result<(), Fault> {
-    let mut rows = emulator.store.read().await?;
-    let waiting = DeliveryRow::due(&mut rows, CONCURRENT_MAX).await?;
-    drop(rows);
-    let next = waiting.first().map(|delivery| delivery.due);
-    let now = emulator.now();
-    let mut attempts = JoinSet::new();
-    for delivery in waiting.into_iter().filter(|delivery| delivery.due <= now) {
-        let (emulator, client) = (emulator.clone(), client.clone());
-        attempts.spawn(async move { attempt(&emulator, &client, rules, delivery).await });
+    attempts: JoinSet<()>,
+    under_way: HashMap<task::Id, i64>,
+}
+
+impl Courier {
+    /// Begins all attempts that are due, as far as there is room; returns when the next is.
+    async fn send_due(&mut self) -> Result<Option<Timestamp>, Fault> {
+        let mut rows = self.emulator.store.read().await?;
+        let waiting = DeliveryRow::due(&mut rows, 2 * CONCURRENT_MAX).await?;
+        drop(rows);
+        let now = self.emulator.now();
+        for delivery in waiting {
+            if self.under_way.values().any(|seq| *seq == delivery.seq) {
+                continue;
+            }
+            if delivery.due > now {
+                return Ok(Some(delivery.due));
+            }
+            if self.attempts.len() >= CONCURRENT_MAX as usize {
+                return Ok(None);
+            }
+            let seq = delivery.seq;
+            let (emulator, client, rules) =
+                (self.emulator.clone(), self.client.clone(), self.rules);
+            let task = self.attempts.spawn(async move {
+                if let Err(fault) = attempt(&emulator, &client, rules, delivery).await {
+                    tracing::error!(
+                        error = &fault as &dyn std::error::Error,
+                        "a webhook attempt cannot be written down"
+                    );
+                    // It is still due: the endpoint must not suffer for our disk.
+                    tokio::time::sleep(FAULT_PAUSE).await;
+                }
+            });
+            self.under_way.insert(task.id(), seq);
+        }
+        Ok(None)
     }
-    if attempts.is_empty() {
+
+    /// Waits until `next`, until an attempt is over, or for news.
+    async fn wait(&mut self, next: Option<Timestamp>) {
         let due = async {
             match next {
-                Some(at) => emulator.clock.sleep_until(at).await,
+                Some(at) => self.emulator.clock.sleep_until(at).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             () = due => {}
-            () = emulator.deliveries.notified() => {}
-            () = ending.cancelled() => {}
-        }
-        return Ok(());
-    }
-    // Attempts that are cut off here are made again after the next start: a receiver must
-    // expect an event more than once anyway.
-    loop {
-        tokio::select! {
-            done = attempts.join_next() => match done {
-                None => return Ok(()),
-                Some(Ok(written)) => written?,
-                Some(Err(panic)) => tracing::error!(error = %panic, "a webhook attempt died"),
-            },
-            () = ending.cancelled() => return Ok(()),
+            () = self.emulator.deliveries.notified() => {}
+            Some(done) = self.attempts.join_next_with_id() => {
+                if let Err(panic) = &done {
+                    tracing::error!(error = %panic, "a webhook attempt died");
+                }
+                let task = done.map_or_else(|panic| panic.id(), |(task, ())| task);
+                self.under_way.remove(&task);
+            }
         }
     }
 }

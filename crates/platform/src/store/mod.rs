@@ -88,17 +88,23 @@ pub(crate) struct Committed<'a>(#[expect(dead_code, reason = "held, not read")] 
 impl Store {
     /// Opens or makes the database.
     pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
+        let open = |source| StoreError::Open { path: path.to_owned(), source };
+        // Signing secrets stand in it: for its owner alone, and the files beside it with it.
+        let mut file = tokio::fs::OpenOptions::new();
+        file.create(true).append(true).mode(0o600);
+        file.open(path).await.map_err(|error| open(sqlx::Error::Io(error)))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
-            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
+            // In WAL mode a killed process loses nothing; only a power cut may lose the last
+            // changes, which an emulator can bear.
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(BUSY_TIMEOUT);
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .connect_with(options)
             .await
-            .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+            .map_err(open)?;
         sqlx::migrate!().run(&pool).await.map_err(StoreError::Migrate)?;
         Ok(Self { pool, writer: Mutex::new(()) })
     }

@@ -261,3 +261,22 @@ async fn an_endpoint_that_cannot_be_one_is_refused_with_the_reason() {
         .await;
     assert!(matches!(refused, Err(platform::PlatformError::Secret(_))));
 }
+
+#[tokio::test]
+async fn an_endpoint_that_never_answers_holds_up_no_other() {
+    let bench = Bench::start().await;
+    // It takes connections into its backlog, and that is all.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", silent.local_addr().unwrap());
+    let receiver = Receiver::start(&[]).await;
+    for url in [url, receiver.url()] {
+        bench.platform.add_webhook_endpoint(&url, &["session.created"]).await.unwrap();
+    }
+    for sessions in 1..=3 {
+        bench.session(None).await;
+        receiver.arrived(sessions).await;
+    }
+    let log = bench.platform.deliveries(10).await.unwrap();
+    let pending = log.iter().filter(|delivery| delivery.state == DeliveryState::Pending);
+    assert!(pending.count() >= 3);
+}

@@ -87,11 +87,10 @@ pub struct Credentials {
     clock: Arc<dyn Clock>,
 }
 
-/// `operator.json`, in the spelling of AWS's own credential documents.
+/// `operator.json`; the command line reads it too.
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
 struct OperatorFile {
-    user_name: String,
+    user: String,
     access_key_id: String,
     secret_access_key: String,
 }
@@ -177,10 +176,10 @@ fn read_operator(path: &Path, bytes: &[u8]) -> Result<OperatorKey, ControlError>
     let file: OperatorFile =
         serde_json::from_slice(bytes).map_err(|_| ControlError::BadKeyFile {
             path: path.to_owned(),
-            expected: "UserName, AccessKeyId and SecretAccessKey",
+            expected: "user, access_key_id and secret_access_key",
         })?;
     Ok(OperatorKey {
-        user: file.user_name,
+        user: file.user,
         access_key_id: file.access_key_id,
         secret_access_key: SecretAccessKey(file.secret_access_key),
     })
@@ -193,7 +192,7 @@ fn make_operator(path: &Path) -> Result<OperatorKey, ControlError> {
         secret_access_key: secret_access_key(),
     };
     let file = OperatorFile {
-        user_name: key.user.clone(),
+        user: key.user.clone(),
         access_key_id: key.access_key_id.clone(),
         secret_access_key: key.secret_access_key.0.clone(),
     };

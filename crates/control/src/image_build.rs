@@ -188,7 +188,7 @@ fn template_spec(fleet: &Fleet, job: &BuildJob, built: &BuiltRootfs) -> Template
         memory_mib: spec.memory_mib,
         vcpus: vcpus(spec.memory_mib),
         app: App {
-            env: environment(fleet, (image, *version), spec, &built.app),
+            env: environment(&fleet.config, (image, *version), spec, &built.app),
             ..built.app.clone()
         },
         ready: ready.map(|(timeout, port)| HookRequest {
@@ -208,7 +208,7 @@ const fn vcpus(memory_mib: u32) -> u8 {
 
 /// The Dockerfile's environment, then the request's, then the platform's; the later wins.
 fn environment(
-    fleet: &Fleet,
+    config: &ControlConfig,
     (image, version): (&ImageArn, ImageVersion),
     spec: &ImageSpec,
     app: &App,
@@ -219,7 +219,7 @@ fn environment(
         ("AWS_LAMBDA_MICROVM_IMAGE_VERSION", version.to_string()),
     ];
     let own = own.map(|(key, value)| (key.to_owned(), value));
-    let all = [&app.env, &spec.environment, &fleet.config.platform_environment, &own.to_vec()];
+    let all = [&app.env, &spec.environment, &config.platform_environment, &own.to_vec()];
     let mut merged: Vec<(String, String)> = Vec::new();
     for (key, value) in all.into_iter().flatten() {
         match merged.iter_mut().find(|(known, _)| known == key) {
@@ -253,4 +253,46 @@ fn template_failure(error: &EngineError) -> Reason {
 fn bounded(mut reason: Reason) -> Reason {
     reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
     reason
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ImageName, testing::image_spec};
+
+    #[test]
+    fn the_platform_has_the_last_word_on_an_apps_environment() {
+        let config = ControlConfig::new("/nowhere");
+        let image = config.image_arn(&ImageName::parse("worker").unwrap());
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let spec = ImageSpec { environment: vec![pair("B", "request")], ..image_spec() };
+        let env = vec![pair("A", "file"), pair("B", "file"), pair("AWS_REGION", "file")];
+        let app = App { env, ..App::default() };
+        let merged = environment(&config, (&image, ImageVersion::FIRST), &spec, &app);
+        let value = |key: &str| {
+            let mut values = merged.iter().filter(|(name, _)| name == key).map(|(_, value)| value);
+            let value = values.next().cloned();
+            assert_eq!(values.next(), None, "{key} is there once");
+            value.unwrap_or_default()
+        };
+        assert_eq!(value("A"), "file");
+        assert_eq!(value("B"), "request");
+        assert_eq!(value("AWS_REGION"), "us-east-1");
+        assert_eq!(value("AWS_ENDPOINT_URL"), "http://10.0.0.1:7420");
+        assert_eq!(value("AWS_LAMBDA_MICROVM_IMAGE_ARN"), image.to_string());
+        assert_eq!(value("AWS_LAMBDA_MICROVM_IMAGE_VERSION"), "1.0");
+    }
+
+    #[test]
+    fn a_full_disk_has_its_own_code() {
+        let failure = |kind: io::ErrorKind| {
+            template_failure(&EngineError::Host {
+                subject: "template x".to_owned(),
+                action: "write ram".to_owned(),
+                source: kind.into(),
+            })
+        };
+        assert!(failure(io::ErrorKind::StorageFull).starts_with("DISK_STORAGE_FULL: template x"));
+        assert!(failure(io::ErrorKind::NotFound).starts_with("INTERNAL_PLATFORM_ERROR: "));
+    }
 }

@@ -22,7 +22,12 @@
 //! that was found in the store after a crash is simply done again, except that `/run` is called
 //! once: `CallingRun` is written before the call and never leads to a second one.
 
+mod phase;
+mod reason;
+
 use crate::{AutoResume, Hook, IdleCounts, IdlePolicy, Mark, MicrovmState, Timestamp};
+pub(crate) use phase::Phase;
+use reason::{LIFETIME, SUCCESS, hook_failure};
 use std::{collections::BTreeSet, time::Duration};
 use wire::HookOutcome;
 
@@ -61,38 +66,6 @@ pub(crate) enum Life {
         reason: String,
     },
 }
-
-/// The phase without what it carries, as it is stored.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Phase {
-    Cloning,
-    CallingRun,
-    Running,
-    CallingSuspend,
-    Saving,
-    Suspended,
-    Restoring,
-    CallingResume,
-    EndingClone,
-    CallingTerminate,
-    Stopping,
-    Terminated,
-}
-
-crate::image::wire_names!(pub(crate) Phase {
-    Cloning => "cloning",
-    CallingRun => "calling-run",
-    Running => "running",
-    CallingSuspend => "calling-suspend",
-    Saving => "saving",
-    Suspended => "suspended",
-    Restoring => "restoring",
-    CallingResume => "calling-resume",
-    EndingClone => "ending-clone",
-    CallingTerminate => "calling-terminate",
-    Stopping => "stopping",
-    Terminated => "terminated",
-});
 
 /// What does not change in a life, and decides on it.
 #[derive(Clone, Debug)]
@@ -195,23 +168,6 @@ impl Step {
 }
 
 impl Life {
-    pub(crate) const fn phase(&self) -> Phase {
-        match self {
-            Self::Cloning => Phase::Cloning,
-            Self::CallingRun => Phase::CallingRun,
-            Self::Running { .. } => Phase::Running,
-            Self::CallingSuspend => Phase::CallingSuspend,
-            Self::Saving => Phase::Saving,
-            Self::Suspended { .. } => Phase::Suspended,
-            Self::Restoring => Phase::Restoring,
-            Self::CallingResume => Phase::CallingResume,
-            Self::EndingClone { .. } => Phase::EndingClone,
-            Self::CallingTerminate { .. } => Phase::CallingTerminate,
-            Self::Stopping { .. } => Phase::Stopping,
-            Self::Terminated { .. } => Phase::Terminated,
-        }
-    }
-
     /// As clients see it. A resuming VM reads PENDING (spec 0).
     pub(crate) const fn state(&self) -> MicrovmState {
         match self.phase() {
@@ -268,44 +224,6 @@ impl Life {
     /// Whether `/run` may still have to be called.
     pub(crate) const fn needs_payload(&self) -> bool {
         matches!(self.phase(), Phase::Cloning | Phase::CallingRun)
-    }
-
-    /// The time that a phase carries, for the store.
-    pub(crate) const fn phase_at(&self) -> Timestamp {
-        match self {
-            Self::Running { active_at } => *active_at,
-            Self::Suspended { since } => *since,
-            Self::Terminated { at, .. } => *at,
-            Self::Cloning
-            | Self::CallingRun
-            | Self::CallingSuspend
-            | Self::Saving
-            | Self::Restoring
-            | Self::CallingResume
-            | Self::EndingClone { .. }
-            | Self::CallingTerminate { .. }
-            | Self::Stopping { .. } => Timestamp::from_ms(0),
-        }
-    }
-
-    /// None where `phase` is none.
-    pub(crate) fn from_stored(phase: &str, at: Timestamp, reason: Option<String>) -> Option<Self> {
-        let phase = Phase::ALL.iter().find(|p| p.as_str() == phase)?;
-        let reason = || reason.clone().unwrap_or_default();
-        Some(match phase {
-            Phase::Cloning => Self::Cloning,
-            Phase::CallingRun => Self::CallingRun,
-            Phase::Running => Self::Running { active_at: at },
-            Phase::CallingSuspend => Self::CallingSuspend,
-            Phase::Saving => Self::Saving,
-            Phase::Suspended => Self::Suspended { since: at },
-            Phase::Restoring => Self::Restoring,
-            Phase::CallingResume => Self::CallingResume,
-            Phase::EndingClone => Self::EndingClone { reason: reason() },
-            Phase::CallingTerminate => Self::CallingTerminate { reason: reason() },
-            Phase::Stopping => Self::Stopping { reason: reason() },
-            Phase::Terminated => Self::Terminated { at, reason: reason() },
-        })
     }
 
     /// When a [`Event::Tick`] is due; none: never by itself.
@@ -623,36 +541,6 @@ impl Terms {
 
 /// Activity is noted no more often than this: each note is a write of the store.
 const ACTIVITY_RESOLUTION: Duration = Duration::from_secs(1);
-
-/// Terminated by the API (spec 1.5).
-const SUCCESS: &str = "Success.";
-
-/// Past the maximum duration, and at the end of idling (spec 1.5).
-const LIFETIME: &str = "MicroVM exceeded maximum lifetime.";
-
-/// Why the outcome of a hook ends the VM, in AWS's words; none where it was good.
-fn hook_failure(hook: Hook, outcome: &HookOutcome) -> Option<String> {
-    let name = match hook {
-        Hook::Ready => "Ready",
-        Hook::Validate => "Validate",
-        Hook::Run => "Run",
-        Hook::Resume => "Resume",
-        Hook::Suspend => "Suspend",
-        Hook::Terminate => "Terminate",
-    };
-    let look = "Please check your hook endpoint and application logs for more details.";
-    match outcome {
-        HookOutcome::Answered { status: 200 } => None,
-        HookOutcome::Answered { status } => {
-            Some(format!("{name} lifecycle hook returned HTTP status {status}. {look}"))
-        }
-        HookOutcome::Refused => {
-            Some(format!("{name} lifecycle hook connection was refused. {look}"))
-        }
-        HookOutcome::TimedOut => Some(format!("{name} lifecycle hook timed out")),
-        HookOutcome::Broken { .. } => Some(format!("{name} lifecycle hook failed. {look}")),
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@
 //! The SQL is plain, so that PostgreSQL takes it too: numbered parameters, text and bigint only, and
 //! no LIKE, which minds the case of letters there and not here.
 
+mod builds;
 mod image_documents;
 mod images;
 mod logs;
@@ -18,9 +19,10 @@ mod secrets;
 
 use crate::{BadId, ControlError, PageRequest, Timestamp};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+pub(crate) use builds::{Begun, BuildOf, BuildOutcome, NewBuild};
 use image_documents::HooksDocument;
 pub(crate) use image_documents::ImageDocument;
-pub(crate) use images::{Begun, BuildOf, BuildOutcome, NewBuild, VersionRow};
+pub(crate) use images::VersionRow;
 pub(crate) use logs::{Absent, EventKey, NewEvents};
 pub(crate) use microvms::{Claim, MicrovmRow, NewMark};
 pub(crate) use secrets::{SecretRow, SecretVersionRow};

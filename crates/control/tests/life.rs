@@ -3,7 +3,8 @@
 mod house;
 
 use control::{
-    AutoResume, ControlError, Hook, IdlePolicy, Mark, MicrovmState, RunMicrovm, testing::Fault,
+    AutoResume, ControlConfig, ControlError, Hook, IdleCounts, IdlePolicy, Mark, MicrovmFilter,
+    MicrovmState, PageRequest, RunMicrovm, testing::Fault,
 };
 use engine::HookOutcome;
 use house::House;
@@ -142,6 +143,88 @@ async fn a_guest_that_dies_leaves_its_reason_and_its_console() {
         lines,
         ["half a line", "console: first", "console: Out of memory: Killed process 1"]
     );
+}
+
+#[tokio::test]
+async fn idling_that_began_before_a_restart_ends_when_it_would_have() {
+    let idle_policy = Some(IdlePolicy {
+        max_idle: Duration::from_secs(600),
+        suspended: Duration::ZERO,
+        auto_resume: AutoResume::Disabled,
+    });
+    let house = House::open().await;
+    let request = RunMicrovm { idle_policy, ..house.request() };
+    let id = house.control.run_microvm(request).await.unwrap().id;
+    house.reaches(&id, MicrovmState::Running).await;
+    house.control.shutdown().await;
+    let House { dir, engine, clock, .. } = house;
+    clock.advance(Duration::from_secs(300));
+    let aws_rule =
+        ControlConfig { idle_counts: IdleCounts::Ingress, ..ControlConfig::new(dir.path()) };
+    let house = House::configured(dir, engine, clock, aws_rule).await;
+    house.log_line_after_adoption(&id).await;
+    house.clock.advance(Duration::from_secs(299));
+    house.settle().await;
+    assert_eq!(house.state(&id).await, MicrovmState::Running);
+    house.clock.advance(Duration::from_secs(1));
+    house.reaches(&id, MicrovmState::Terminated).await;
+}
+
+#[tokio::test]
+async fn memory_beyond_the_quota_is_refused_and_comes_back_with_the_end_of_a_vm() {
+    let house = House::open().await;
+    house.control.shutdown().await;
+    let House { dir, engine, clock, .. } = house;
+    let config = ControlConfig { memory_quota_mib: Some(600), ..ControlConfig::new(dir.path()) };
+    let house = House::configured(dir, engine, clock, config).await;
+    let id = house.running().await;
+    let refused = house.control.run_microvm(house.request()).await;
+    assert!(matches!(refused, Err(ControlError::MemoryQuota { limit_mib: 600 })));
+    house.control.terminate_microvm(&id).await.unwrap();
+    house.reaches(&id, MicrovmState::Terminated).await;
+    house.running().await;
+}
+
+#[tokio::test]
+async fn whoever_listens_hears_of_every_step_in_order() {
+    let house = House::open().await;
+    let mut events = house.control.events();
+    let id = house.running().await;
+    house.control.terminate_microvm(&id).await.unwrap();
+    let mut heard = Vec::new();
+    while heard.last() != Some(&Mark::Terminated) {
+        let event = events.recv().await.unwrap();
+        assert_eq!(event.id, id);
+        heard.push(event.entry.mark);
+    }
+    let timeline = house.control.timeline(&id).await.unwrap();
+    assert_eq!(heard, timeline.iter().map(|entry| entry.mark).collect::<Vec<_>>());
+    assert_eq!(heard[4..], [Mark::Terminating, Mark::Terminated]);
+}
+
+#[tokio::test]
+async fn a_list_is_newest_first_and_stable_while_vms_come() {
+    let house = House::open().await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        house.clock.advance(Duration::from_secs(1));
+        ids.insert(0, house.running().await);
+    }
+    let list = async |token| {
+        let page = PageRequest { items_max: 2, token };
+        house.control.list_microvms(MicrovmFilter::default(), page).await.unwrap()
+    };
+    let first = list(None).await;
+    house.running().await;
+    let second = list(first.next_token.clone()).await;
+    let third = list(second.next_token.clone()).await;
+    let pages = [first, second, third];
+    assert_eq!(pages[2].next_token, None);
+    let seen = pages.into_iter().flat_map(|page| page.items).map(|vm| vm.id);
+    assert_eq!(seen.collect::<Vec<_>>(), ids);
+    let other = MicrovmFilter { image: control::ImageName::parse("other").ok(), version: None };
+    let page = PageRequest { items_max: 2, token: None };
+    assert!(house.control.list_microvms(other, page).await.unwrap().items.is_empty());
 }
 
 #[tokio::test]

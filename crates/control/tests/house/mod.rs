@@ -44,6 +44,16 @@ impl House {
         engine: Arc<FakeEngine>,
         clock: Arc<ManualClock>,
     ) -> Self {
+        let config = ControlConfig::new(dir.path());
+        Self::configured(dir, engine, clock, config).await
+    }
+
+    pub(crate) async fn configured(
+        dir: Arc<tempfile::TempDir>,
+        engine: Arc<FakeEngine>,
+        clock: Arc<ManualClock>,
+        config: ControlConfig,
+    ) -> Self {
         let back_door = Arc::new(FakeBackDoor::default());
         let outside = Outside {
             engine: engine.clone(),
@@ -51,7 +61,7 @@ impl House {
             image_builder: Arc::new(FakeBuilder),
             clock: clock.clone(),
         };
-        let control = Control::open(ControlConfig::new(dir.path()), outside).await.unwrap();
+        let control = Control::open(config, outside).await.unwrap();
         Self { control, engine, back_door, clock, dir }
     }
 

@@ -63,7 +63,13 @@ impl Remedy for OperatorError {
         })
     }
     fn exit(&self) -> Exit {
-        Exit::Failed
+        match self {
+            // No service has ever run there.
+            Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Exit::Unreachable
+            }
+            Self::Unreadable { .. } | Self::Malformed { .. } => Exit::Failed,
+        }
     }
 }
 

@@ -23,7 +23,7 @@ const LINE_BYTES_MAX: u64 = 64 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Events of a session that an endpoint is told of.
-pub(crate) const HOOKS: &[&str] = &[
+const HOOKS: &[&str] = &[
     "session.status_run_started",
     "session.status_idled",
     "session.status_rescheduled",

@@ -126,6 +126,11 @@ pub(crate) async fn demo(context: &Context, demo: args::Demo) -> Outcome {
     };
     log::start(&context.settings, level);
     doctor::lacks(&context.settings).await?;
+    if context.printer.format() == Format::Human {
+        context
+            .printer
+            .note("one session through the whole chain: platform, webhook, launcher, VM, worker");
+    }
     let stage = Stage::set(context, demo.image).await?;
     let mut show = Show::new(&stage, Timeline::new(&context.printer));
     let played = tokio::select! {

@@ -81,7 +81,8 @@ pub(crate) fn show(printer: &Printer, checks: &[Check]) -> Result<(), Closed> {
             Verdict::Skipped => (Paint::Dim, "-     "),
         };
         let mark = printer.painted(paint, mark);
-        printer.line(format!("{mark}  {:width$}  {}", check.name, check.found))?;
+        let found = check.found.replace('\n', &format!("\n{:1$}", "", width + 10));
+        printer.line(format!("{mark}  {:width$}  {found}", check.name))?;
         if let Some(remedy) = &check.remedy {
             printer.line(format!("        {:width$}  {remedy}", ""))?;
         }

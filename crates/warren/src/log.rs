@@ -34,6 +34,7 @@ pub(crate) fn start(settings: &Settings, level: Level) {
     let _ = if settings.log_json.is_on() {
         log.json().try_init()
     } else {
-        log.with_target(false).compact().try_init()
+        let colored = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        log.with_target(false).with_ansi(colored).compact().try_init()
     };
 }

@@ -178,7 +178,8 @@ impl Node {
         if let Some(launcher) = &service.launcher {
             router = router.merge(launcher.router());
         }
-        let router = router.merge(aws::router(AwsState { control, authenticator }));
+        let calls = service.tasks.clone();
+        let router = router.merge(aws::router(AwsState { control, authenticator, calls }));
         let server = tokio::spawn(serve(listener, router, stop));
         Ok(Self { service, address, machinery, server, _lock: lock })
     }

@@ -40,6 +40,8 @@ enum Heard {
     Vm(MicrovmEvent),
     Claimed(OffsetDateTime),
     Session(SessionEvent),
+    /// The event stream ended, as it does when the session has.
+    StreamEnded,
     Broke(DemoError),
 }
 
@@ -63,6 +65,8 @@ struct Seen {
     /// The first call, while the workspace is not there.
     held: Option<String>,
     idle: bool,
+    /// The session has been archived.
+    over: bool,
 }
 
 pub(super) struct Show<'s> {
@@ -180,6 +184,7 @@ impl<'s> Show<'s> {
     /// Ends the session, upon which the worker ends, and with it the VM.
     async fn archive(&mut self, session: &SessionId) -> Result<(), DemoError> {
         let path = format!("/v1/sessions/{session}/archive");
+        self.seen.over = true;
         self.stage.operator.raw(Method::POST, &path, Some(json!({}))).await?;
         let ended = self.hear_until("the VM to end", |seen| seen.terminated.is_some());
         match tokio::time::timeout(END, ended).await {
@@ -283,6 +288,8 @@ impl<'s> Show<'s> {
                     self.seen.claimed = true;
                     self.tell_at(&Event::SessionClaimed, at)?;
                 }
+                Heard::StreamEnded if self.seen.over => {}
+                Heard::StreamEnded => return Err(DemoError::Stream),
                 Heard::Broke(error) => return Err(error),
             }
             self.on_early().await?;
@@ -351,7 +358,7 @@ impl<'s> Show<'s> {
             Mark::Running => self.seen.running = true,
             Mark::Terminated => {
                 let reason = entry.detail;
-                let over = self.seen.idle && self.seen.claimed;
+                let over = self.seen.over;
                 self.seen.terminated = Some(reason.clone());
                 self.tell_at(&Event::MicrovmTerminated { reason: reason.clone() }, at)?;
                 if !over {
@@ -450,8 +457,8 @@ async fn forward_stream(mut from: agents::client::EventStream, to: mpsc::Sender<
             return;
         }
     }
-    // A listener that has gone does not care; an archived session's stream ends as well.
-    let _ = to.send(Heard::Broke(DemoError::Stream)).await;
+    // Fails where nobody listens any more.
+    let _ = to.send(Heard::StreamEnded).await;
 }
 
 /// Looks at the environment's work until the session's item has been taken.

@@ -5,7 +5,6 @@ use super::DemoError;
 use crate::{
     commands::{Context, platform::StartError},
     config::Settings,
-    console::HOOKS,
     node::{DEFAULT_IMAGE, Names, Node},
     print::Printer,
     progress::Progress,
@@ -13,6 +12,7 @@ use crate::{
 use agents::{
     EnvironmentId, Secret, SessionId,
     client::{BaseUrl, Client, Transport},
+    webhook::SESSION_RUN_STARTED,
 };
 use control::{
     BuildProgress, Control, ControlError, CreateSecret, ImageName, PutSecret, SecretName,
@@ -81,7 +81,7 @@ impl Stage {
         let control = self.node.control();
         put_secret(control, ENVIRONMENT_KEY, key).await?;
         let hook = format!("http://{}{}", self.node.address, launcher::WEBHOOK_PATH);
-        let endpoint = self.platform.add_webhook_endpoint(&hook, HOOKS).await;
+        let endpoint = self.platform.add_webhook_endpoint(&hook, &[SESSION_RUN_STARTED]).await;
         let endpoint = endpoint.map_err(StartError::from)?;
         put_secret(control, SIGNING_SECRET, &endpoint.secret).await?;
         if self.image.as_str() == DEFAULT_IMAGE

@@ -11,11 +11,12 @@ use http::{HeaderValue, Method, Request, header};
 use http_body_util::Full;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 use time::OffsetDateTime;
 use url::Url;
 
 use super::error::{ClientError, StatusError};
+use super::json;
 use super::retry::wait_before_retry;
 use super::sse::EventStream;
 use super::transport::{Answer, Transport, read_bounded};
@@ -185,8 +186,8 @@ impl Client {
         how: StopWork,
     ) -> Result<WorkItem, ClientError> {
         let body = match how {
-            StopWork::Ask => json!({}),
-            StopWork::Force => json!({"force": true}),
+            StopWork::Ask => serde_json::json!({}),
+            StopWork::Force => serde_json::json!({"force": true}),
         };
         self.fetch(Call::post(work_path(environment, work, "stop"), Some(body))).await
     }
@@ -227,7 +228,7 @@ impl Client {
     ) -> Result<Vec<Event>, ClientError> {
         let path = format!("/v1/sessions/{session}/events");
         let stored: Page<Event> =
-            self.fetch(Call::post(path, Some(json!({"events": events})))).await?;
+            self.fetch(Call::post(path, Some(serde_json::json!({"events": events})))).await?;
         Ok(stored.data)
     }
 
@@ -338,8 +339,7 @@ fn with_query(mut path: String, query: &[(&str, String)]) -> String {
 }
 
 fn read<T: DeserializeOwned>(call: &Call<'_>, answer: &Answer) -> Result<T, ClientError> {
-    serde_json::from_slice(&answer.body)
-        .map_err(|source| ClientError::BadAnswer { call: call.name(), source })
+    json::parse(&answer.body).map_err(|source| ClientError::BadAnswer { call: call.name(), source })
 }
 
 fn failed(

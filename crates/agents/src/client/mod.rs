@@ -2,6 +2,7 @@
 
 mod api;
 mod error;
+mod json;
 mod retry;
 mod sse;
 mod transport;

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
+use super::json;
 use crate::event::Event;
 
 /// Longest message, in bytes.
@@ -127,7 +128,7 @@ impl EventStream {
                     "ping" => {}
                     "error" => return Err(StreamError::Reported(message.data)),
                     _ => {
-                        return serde_json::from_str(&message.data)
+                        return json::parse(message.data.as_bytes())
                             .map(Some)
                             .map_err(StreamError::NotAnEvent);
                     }

@@ -29,25 +29,14 @@ use control::Control;
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
-/// What the services work with. Clones share everything.
+/// What the services work with.
 #[derive(Clone, Debug)]
 pub struct AwsState {
-    pub(crate) control: Arc<Control>,
-    pub(crate) authenticator: Arc<Authenticator>,
-    /// Calls under way: each outlives its client, so that what was begun is ended.
-    pub(crate) calls: TaskTracker,
-}
-
-impl AwsState {
-    pub fn new(control: Arc<Control>, authenticator: Arc<Authenticator>) -> Self {
-        Self { control, authenticator, calls: TaskTracker::new() }
-    }
-
-    /// Returns when every call under way has ended. To be called when the server takes no more.
-    pub async fn drain(&self) {
-        self.calls.close();
-        self.calls.wait().await;
-    }
+    pub control: Arc<Control>,
+    pub authenticator: Arc<Authenticator>,
+    /// Takes every call, which outlives its client, so that what was begun is ended. Its owner waits
+    /// for it after the server has stopped.
+    pub calls: TaskTracker,
 }
 
 /// Every service here; adding one is a module and a line.

@@ -160,7 +160,7 @@ impl Node {
             region: settings.region.clone(),
             account: settings.account.clone(),
             clock_skew: CLOCK_SKEW,
-            clock: Arc::new(SystemClock::default()),
+            clock: Arc::new(SystemClock),
             iam,
         };
         let authenticator = Arc::new(Authenticator::new(auth, control.credentials().clone())?);
@@ -238,13 +238,13 @@ impl Machinery {
                 platform: relayed_platform(&settings.platform_url),
                 resolv_conf: RESOLV_CONF.into(),
             },
-            Arc::new(SystemClock::default()),
+            Arc::new(SystemClock),
         ));
         let outside = Outside {
             engine: engine.clone(),
             back_door: back_door.clone(),
             image_builder: Arc::new(Builder(builder.clone())),
-            clock: Arc::new(SystemClock::default()),
+            clock: Arc::new(SystemClock),
         };
         let control = Control::open(control_config(settings), outside).await?;
         Ok(Self { control, engine, back_door, builder })

@@ -21,6 +21,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tokio_util::task::TaskTracker;
 
 /// Longest that any wait of these tests may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,6 +29,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct World {
     pub(super) endpoint: String,
     pub(super) control: Arc<Control>,
+    calls: TaskTracker,
     server: tokio::task::JoinHandle<()>,
     _data: tempfile::TempDir,
 }
@@ -80,17 +82,20 @@ impl World {
         iam.users.extend(users());
         let settings = AuthSettings { region, account, clock_skew: CLOCK_SKEW, clock, iam };
         let authenticator = Authenticator::new(settings, control.credentials().clone()).unwrap();
-        let state = AwsState::new(control.clone(), Arc::new(authenticator));
+        let (authenticator, calls) = (Arc::new(authenticator), TaskTracker::new());
+        let state = AwsState { control: control.clone(), authenticator, calls: calls.clone() };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let service = router(state).into_make_service_with_connect_info::<SocketAddr>();
         let server = tokio::spawn(async move { axum::serve(listener, service).await.unwrap() });
-        Self { endpoint, control, server, _data: data }
+        Self { endpoint, control, calls, server, _data: data }
     }
 
     pub(super) async fn stop(self) {
         self.control.terminate_all().await.unwrap();
         self.server.abort();
+        self.calls.close();
+        self.calls.wait().await;
         self.control.shutdown().await;
     }
 

@@ -8,6 +8,7 @@ mod error;
 mod get_secret_value;
 mod list_secrets;
 mod put_secret_value;
+mod restore_secret;
 mod secret_id;
 mod shapes;
 mod update_secret;
@@ -31,6 +32,7 @@ pub(crate) static SERVICE: Service = Service {
         &list_secrets::OPERATION,
         &update_secret::OPERATION,
         &delete_secret::OPERATION,
+        &restore_secret::OPERATION,
     ],
     unavailable: &[],
 };

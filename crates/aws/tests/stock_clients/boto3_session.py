@@ -210,9 +210,14 @@ def secrets(sm):
     fails("ResourceNotFoundException", sm.get_secret_value, SecretId="none", http=400,
           text="Secrets Manager can't find the specified secret.")
     fails("InvalidParameterException", sm.put_secret_value, SecretId="warren/environment-key")
+    fails("ValidationException", sm.create_secret, Name="x", SecretString="x", KmsKeyId="k",
+          text="Value at 'kmsKeyId' failed to satisfy constraint: Member is not available in this Warren")
     sm.create_secret(Name="short", SecretString="x")
     sm.delete_secret(SecretId="short", RecoveryWindowInDays=7)
     fails("InvalidRequestException", sm.get_secret_value, SecretId="short", text="marked for deletion")
+    assert sm.describe_secret(SecretId="short")["DeletedDate"]
+    sm.restore_secret(SecretId="short")
+    assert sm.get_secret_value(SecretId="short")["SecretString"] == "x"
     sm.delete_secret(SecretId="short", ForceDeleteWithoutRecovery=True)
     fails("ResourceNotFoundException", sm.describe_secret, SecretId="short")
 
@@ -325,6 +330,7 @@ def without_rights(microvm):
             "create_secret": {"Name": "x", "SecretString": "x"}, "put_secret_value": {"SecretId": "x", "SecretString": "x"},
             "get_secret_value": {"SecretId": "warren/environment-key"}, "describe_secret": {"SecretId": "none"},
             "list_secrets": {}, "update_secret": {"SecretId": "x"}, "delete_secret": {"SecretId": "x"},
+            "restore_secret": {"SecretId": "x"},
         },
         "logs": {
             "create_log_group": group, "create_log_stream": stream, "describe_log_groups": {}, "describe_log_streams": group,

@@ -37,22 +37,26 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// What hooks tell the rest of the worker.
 #[derive(Debug, Clone)]
-pub struct HookEvents {
+pub(crate) struct HookEvents {
     /// Takes the one run of this VM.
-    pub run: mpsc::Sender<RunRequest>,
+    pub(crate) run: mpsc::Sender<RunRequest>,
     /// Counts the wake-ups from suspension.
-    pub resumed: Arc<watch::Sender<u64>>,
+    pub(crate) resumed: Arc<watch::Sender<u64>>,
     /// Cancelled when the worker shall come to its end.
-    pub drain: CancellationToken,
+    pub(crate) drain: CancellationToken,
     /// Cancelled when it has.
-    pub drained: CancellationToken,
+    pub(crate) drained: CancellationToken,
 }
 
 /// Serves the hooks on `port` of all addresses until `stop`; open answers are finished first.
 ///
 /// # Errors
 /// Where the port cannot be had.
-pub async fn serve(port: u16, events: HookEvents, stop: CancellationToken) -> io::Result<()> {
+pub(crate) async fn serve(
+    port: u16,
+    events: HookEvents,
+    stop: CancellationToken,
+) -> io::Result<()> {
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await?;
     tracing::info!(address = %listener.local_addr()?, "hooks are served");
     let state = Arc::new(Hooks { events, first_run: std::sync::OnceLock::new() });

@@ -20,6 +20,5 @@ pub mod tools;
 
 pub use aws::{AwsError, ImdsError};
 pub use config::{Config, ConfigError};
-pub use hooks::{HookEvents, serve};
 pub use payload::{CredentialSource, PayloadError, RunRequest};
 pub use run::{WorkerError, run};

@@ -126,7 +126,11 @@ async fn serve_run(
             end_of_one_item(&request, end).map_err(session_failed)?
         }
         CredentialSource::SecretsManager(_) | CredentialSource::Parameter(_) => {
-            let key = environment_key(&aws, &request.credential).await?;
+            let key = tokio::select! {
+                biased;
+                () = events.drain.cancelled() => return Ok(()),
+                key = environment_key(&aws, &request.credential) => key?,
+            };
             let worker_id = worker_id(&request);
             serve_queue(&context(key), &worker_id, config.idle_exit)
                 .await

@@ -122,7 +122,10 @@ impl Ripgrep {
     /// A `PATH` that has what shells need, and ripgrep or not.
     fn path(self, scratch: &Path) -> String {
         if self == Self::Found {
-            return std::env::var("PATH").unwrap();
+            let path = std::env::var("PATH").unwrap();
+            let found = std::env::split_paths(&path).any(|dir| dir.join("rg").is_file());
+            assert!(found, "ripgrep is not on the PATH; install it with: apt-get install ripgrep");
+            return path;
         }
         let bin = scratch.join("bin");
         fs::create_dir_all(&bin).unwrap();
@@ -280,7 +283,8 @@ async fn grep_without_ripgrep_answers_as_the_official_tool_does() {
 
 #[tokio::test]
 async fn calls_drawn_at_random_answer_as_the_official_tools_do() {
-    for seed in 0..std::env::var("SEEDS").map_or(3, |n| n.parse().unwrap()) {
+    let seeds = std::env::var("WARREN_TOOLSET_SEEDS").map_or(3, |count| count.parse().unwrap());
+    for seed in 0..seeds {
         println!("seed {seed}");
         compare(&toolset_cases::random(seed, 60), Ripgrep::Absent).await;
     }

@@ -75,3 +75,47 @@ fn deadline(input: &Input) -> Deadline {
     let after = Duration::from_millis(wanted as u64);
     Deadline { after, error: ShellError::TimedOut { shown } }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::errno::Errno;
+    use nix::sys::signal::kill;
+    use nix::unistd::Pid;
+    use serde_json::json;
+
+    async fn run(bash: &mut Bash, command: &str) -> Result<String, ToolError> {
+        let input = Input::new(&json!({"command": command}));
+        bash.run(&input, &CancellationToken::new()).await
+    }
+
+    fn bash(dir: &tempfile::TempDir) -> Bash {
+        Bash::new(Arc::new(Workdir::new(dir.path().to_owned())))
+    }
+
+    #[tokio::test]
+    async fn a_trace_shows_the_commands_and_not_their_framing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bash = bash(&dir);
+        assert_eq!(run(&mut bash, "set -x; echo hi").await.unwrap(), "+ echo hi\nhi");
+        assert_eq!(run(&mut bash, "echo again").await.unwrap(), "+ echo again\nagain");
+    }
+
+    #[tokio::test]
+    async fn what_the_shell_left_running_dies_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bash = bash(&dir);
+        let pid = run(&mut bash, "sleep 600 & echo $!").await.unwrap();
+        let pid = Pid::from_raw(pid.parse().unwrap());
+        drop(bash);
+        // Gone, or a zombie that nobody has buried yet.
+        let stat = format!("/proc/{pid}/stat");
+        while kill(pid, None) != Err(Errno::ESRCH) {
+            let state = std::fs::read_to_string(&stat).unwrap_or_default();
+            if state.contains(") Z ") {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -30,6 +30,7 @@ mod reconcile;
 mod run;
 mod seal;
 mod secrets;
+mod standby;
 mod store;
 pub mod testing;
 

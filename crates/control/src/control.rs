@@ -73,7 +73,6 @@ impl Control {
         let events = fleet.outside.engine.events();
         fleet.tasks.spawn(engine_events::listen(fleet.clone(), events, ended_seen));
         fleet.reconcile_now().await?;
-        fleet.refresh_standby().await;
         fleet.tasks.spawn(reconcile::repeat(fleet.clone()));
         Ok(Arc::new(Self { fleet, images, secrets, stop_writing, writing, _on_drop: on_drop }))
     }

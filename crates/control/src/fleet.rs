@@ -7,7 +7,6 @@ use crate::{
     life::{Event, Life},
     store::{MicrovmRow, Store},
 };
-use engine::TemplateId;
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -47,8 +46,6 @@ pub(crate) struct Fleet {
     /// Held for reading from before a row is written until its keeper is there, and for writing by
     /// the reconciler while it gives keepers to rows that have none: so no row gets two.
     pub(crate) admission: RwLock<()>,
-    /// The templates that the engine was told to keep VMs of on standby.
-    pub(crate) standby: tokio::sync::Mutex<Vec<TemplateId>>,
     /// VMs that ended, for the listener to the engine to close their logs. At most one entry a VM.
     pub(crate) ended: mpsc::UnboundedSender<MicrovmId>,
     keepers: Mutex<HashMap<MicrovmId, Handle>>,
@@ -90,7 +87,6 @@ impl Fleet {
             tasks: TaskTracker::new(),
             reconcile: Notify::new(),
             admission: RwLock::new(()),
-            standby: tokio::sync::Mutex::default(),
             keepers: Mutex::default(),
         })
     }

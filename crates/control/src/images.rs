@@ -161,7 +161,6 @@ impl Images {
         let arn = self.version(name, version).await?.image;
         self.refuse_busy(name).await?;
         self.fleet.store.set_version_status(&arn, version, status, self.now()).await?;
-        self.fleet.refresh_standby().await;
         self.version(name, version).await
     }
 
@@ -243,9 +242,7 @@ impl Images {
         if self.fleet.store.count_live(name, version).await? > 0 {
             return Err(ControlError::ImageInUse(name.clone()));
         }
-        let unused = self.fleet.store.remove_versions(name, version).await?;
-        self.fleet.refresh_standby().await;
-        for template in unused {
+        for template in self.fleet.store.remove_versions(name, version).await? {
             // Its row is gone; what stays behind costs disk, no correctness.
             if let Err(error) = self.fleet.outside.engine.remove_template(&template).await {
                 warn!(%template, "its files are not removed: {}", chain(&error));

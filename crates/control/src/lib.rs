@@ -30,7 +30,6 @@ mod reconcile;
 mod run;
 mod seal;
 mod secrets;
-mod standby;
 mod store;
 pub mod testing;
 

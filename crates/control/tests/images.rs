@@ -101,23 +101,6 @@ async fn the_newest_active_version_is_run() {
 }
 
 #[tokio::test]
-async fn the_version_that_is_run_by_default_is_kept_on_standby() {
-    let house = House::open().await;
-    assert_eq!(house.engine.standby(), 1);
-    updated(&house, update()).await;
-    assert_eq!(house.engine.standby(), 1, "the second version took the place of the first");
-    let images = house.control.images();
-    for version in [second(), ImageVersion::FIRST] {
-        assert_eq!(house.engine.standby(), 1);
-        images.set_status(&image(), version, VersionStatus::Inactive).await.unwrap();
-    }
-    assert_eq!(house.engine.standby(), 0);
-    images.set_status(&image(), second(), VersionStatus::Active).await.unwrap();
-    images.delete(&image()).await.unwrap();
-    assert_eq!(house.engine.standby(), 0);
-}
-
-#[tokio::test]
 async fn a_version_with_vms_stays_and_its_template_goes_with_it() {
     let house = House::open().await;
     let images = house.control.images();

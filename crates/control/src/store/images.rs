@@ -1,8 +1,7 @@
 //! Rows of images and their versions.
 
 use super::{
-    ImageDocument, Store, at, corrupt, cut_page, doing, from_json, page_start, signed, stored_id,
-    variant,
+    ImageDocument, Store, at, corrupt, cut_page, doing, from_json, page_start, stored_id, variant,
 };
 use crate::{
     ControlError, Image, ImageArn, ImageName, ImageState, ImageVersion, Page, PageRequest,
@@ -123,27 +122,6 @@ impl Store {
         .await
         .map_err(doing("looking for an active version"))?;
         row.map(|row| read_version(&row, arn)).transpose()
-    }
-
-    /// The template of the version of each image that is run where none is named; those of the
-    /// newest versions, `images_max` at most.
-    pub(crate) async fn default_templates(
-        &self,
-        images_max: usize,
-    ) -> Result<Vec<TemplateId>, ControlError> {
-        let ids: Vec<String> = sqlx::query_scalar(
-            "SELECT v.template FROM image_versions v JOIN images i ON i.name = v.image
-             WHERE i.state NOT IN ('DELETING', 'DELETED') AND v.template IS NOT NULL
-             AND v.major = (SELECT max(n.major) FROM image_versions n WHERE n.image = v.image
-                            AND n.state = 'SUCCESSFUL' AND n.status = 'ACTIVE')
-             ORDER BY v.created_at DESC, v.image LIMIT $1",
-        )
-        .bind(signed(images_max as u64))
-        .fetch_all(&self.state.readers)
-        .await
-        .map_err(doing("looking for what is run by default"))?;
-        let read = |id: &String| TemplateId::new(&**id).map_err(|_| corrupt("a template", id));
-        ids.iter().map(read).collect()
     }
 
     pub(crate) async fn set_version_status(

@@ -40,7 +40,6 @@ struct World {
     templates: HashMap<TemplateId, TemplateInfo>,
     answers: HashMap<String, HookOutcome>,
     faults: HashMap<usize, Fault>,
-    standby: Vec<TemplateId>,
     /// Every call that changes something: `launch <id>`.
     calls: Vec<String>,
 }
@@ -79,11 +78,6 @@ impl FakeEngine {
     /// Ids of what is on the host.
     pub fn vms(&self) -> Vec<String> {
         self.world().vms.keys().cloned().collect()
-    }
-
-    /// How many templates are kept on standby.
-    pub fn standby(&self) -> usize {
-        self.world().standby.len()
     }
 
     /// Puts a VM there that nobody asked for.
@@ -286,19 +280,6 @@ impl Engine for FakeEngine {
             Some(_) => Ok("Kernel panic - not syncing\n".to_owned()),
             None => Err(EngineError::NoSuchVm(id.clone())),
         }
-    }
-
-    async fn keep_standby(&self, template: Option<&TemplateId>) -> Result<(), EngineError> {
-        let mut world = self.world();
-        match template {
-            None => world.standby.clear(),
-            Some(id) if !world.templates.contains_key(id) => {
-                return Err(EngineError::NoSuchTemplate(id.clone()));
-            }
-            Some(id) if world.standby.contains(id) => {}
-            Some(id) => world.standby.push(id.clone()),
-        }
-        Ok(())
     }
 
     async fn cold_boot(&self, template: &TemplateId) -> Result<Duration, EngineError> {

@@ -121,7 +121,7 @@ pub(crate) async fn demo(context: &Context, demo: args::Demo) -> Outcome {
     };
     workspace.check()?;
     let level = match context.printer.talk() {
-        Talk::Quiet | Talk::Normal => Level::Warnings,
+        Talk::Quiet | Talk::Normal => Level::Errors,
         Talk::Verbose => Level::Information,
     };
     log::start(&context.settings, level);

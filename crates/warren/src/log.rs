@@ -6,7 +6,8 @@ use tracing_subscriber::{EnvFilter, fmt};
 /// How much is logged where `RUST_LOG` says nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// The demo shows its own timeline: only what goes wrong.
+    /// The demo shows its own timeline, and says itself what broke it.
+    Errors,
     Warnings,
     Information,
     Everything,
@@ -15,6 +16,7 @@ pub(crate) enum Level {
 impl Level {
     fn filter(self) -> &'static str {
         match self {
+            Self::Errors => "error",
             Self::Warnings => "warn",
             // sqlx logs each slow statement, hyper each connection.
             Self::Information => "info,sqlx=warn",

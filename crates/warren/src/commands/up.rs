@@ -70,7 +70,6 @@ pub(crate) async fn up(context: &Context, up: args::Up) -> Outcome {
     let building = tokio::spawn(watch_default_image(node.ensure_default_image().await));
     let waited = wait_for_end(&node).await;
     building.abort();
-    tracing::info!("stopping; VMs that run go on");
     node.close().await;
     waited?;
     Ok(Exit::Success)
@@ -112,9 +111,9 @@ async fn wait_for_end(node: &Node) -> Result<(), UpError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(UpError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(UpError::Signals)?;
     tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        () = node.service.stop.cancelled() => {}
+        _ = interrupt.recv() => tracing::info!("interrupted: stopping, VMs that run go on"),
+        _ = terminate.recv() => tracing::info!("terminated: stopping, VMs that run go on"),
+        () = node.service.stop.cancelled() => tracing::info!("all VMs have ended: stopping"),
     }
     Ok(())
 }

@@ -393,7 +393,7 @@ impl<'s> Show<'s> {
                     })?;
                 }
             }
-            EventView::Idle(StopReason::RequiresAction { .. }) => {}
+            EventView::Idle(StopReason::RequiresAction) => {}
             EventView::Idle(_) => {
                 self.seen.idle = true;
                 self.tell(&Event::SessionIdle)?;

@@ -175,21 +175,16 @@ impl Authenticator {
         let refusal = |decision: Decision, kind: &str| match decision {
             Decision::Allowed => Ok(()),
             Decision::ExplicitDeny => {
-                Err(denied(format!("with an explicit deny in an {kind} policy")))
+                Err(denied(format!("with an explicit deny in {kind} policy")))
             }
             Decision::ImplicitDeny => {
+                let kind = kind.split_once(' ').map_or(kind, |(_article, kind)| kind);
                 Err(denied(format!("because no {kind} policy allows the {} action", access.action)))
             }
         };
-        refusal(decide(&principal.identity.policies, &request), "identity-based")?;
+        refusal(decide(&principal.identity.policies, &request), "an identity-based")?;
         match &principal.session_policy {
-            Some(policy) => {
-                let decision = decide([policy.as_ref()], &request);
-                refusal(decision, "session").map_err(|denied| Denied {
-                    because: denied.because.replace("an session", "a session"),
-                    ..denied
-                })
-            }
+            Some(policy) => refusal(decide([policy.as_ref()], &request), "a session"),
             None => Ok(()),
         }
     }

@@ -1,7 +1,7 @@
 //! The AWS surface: authentication, authorisation, one module per service.
 //!
-//! [`router`] answers what the stock clients send to the services of [`SERVICES`]; [`Authenticator`]
-//! is also for Warren's own service. It knows HTTP and AWS's words; what happens is `control`'s.
+//! [`router`] answers what the stock clients send; [`Authenticator`] is also for Warren's own
+//! service. It knows HTTP and AWS's words; what happens is `control`'s.
 
 #![forbid(unsafe_code)]
 

@@ -202,6 +202,12 @@ impl Check {
         ));
     }
 
+    /// As [`Check::fault`], without the value.
+    fn hidden_fault(&mut self, at: &str, must: &str) {
+        self.faults
+            .push(format!("Value at '{at}' failed to satisfy constraint: Member must {must}"));
+    }
+
     fn members(&mut self, members: &[Member], value: &Value, at: &str) {
         for member in members {
             let name = lower_first(member.name);
@@ -230,38 +236,9 @@ impl Check {
 
     fn value(&mut self, shape: &Shape, value: &Value, at: &str) {
         match (shape, value) {
-            (Shape::Text { min, max, pattern, sensitivity }, Value::String(text)) => {
-                let mut broken = length_rules(text.chars().count(), *min, *max);
-                if let Some(pattern) = pattern.as_ref().filter(|pattern| !pattern.fits(text)) {
-                    broken.push(format!("satisfy regular expression pattern: {}", pattern.text));
-                }
-                for must in broken {
-                    match sensitivity {
-                        Sensitivity::Public => self.fault(value, at, &must),
-                        Sensitivity::Secret => self.faults.push(format!(
-                            "Value at '{at}' failed to satisfy constraint: Member must {must}"
-                        )),
-                    }
-                }
+            (Shape::Text { .. } | Shape::Choice(_) | Shape::Blob { .. }, Value::String(text)) => {
+                self.text(shape, text, at);
             }
-            (Shape::Choice(choices), Value::String(text)) => {
-                if !choices.contains(&text.as_str()) {
-                    let must = format!("satisfy enum value set: [{}]", choices.join(", "));
-                    self.fault(value, at, &must);
-                }
-            }
-            (Shape::Blob { min, max }, Value::String(text)) => match BASE64_STANDARD.decode(text) {
-                Ok(bytes) => {
-                    for must in length_rules(bytes.len(), *min, *max) {
-                        self.faults.push(format!(
-                            "Value at '{at}' failed to satisfy constraint: Member must {must}"
-                        ));
-                    }
-                }
-                Err(_) => self.faults.push(format!(
-                    "Value at '{at}' failed to satisfy constraint: Member must be base64"
-                )),
-            },
             (Shape::Integer { min, max }, Value::Number(number)) => match number.as_i64() {
                 Some(number) if number < *min => {
                     self.fault(value, at, &format!("have value greater than or equal to {min}"));
@@ -302,18 +279,54 @@ impl Check {
                     self.fault(value, at, &format!("hold exactly one of [{}]", names.join(", ")));
                 }
             }
-            (Shape::Text { sensitivity: Sensitivity::Secret, .. } | Shape::Blob { .. }, _) => {
-                self.faults.push(format!(
-                    "Value at '{at}' failed to satisfy constraint: Member must be {}",
-                    shape.kind()
-                ));
+            (shape, _) if shape.is_secret() => {
+                self.hidden_fault(at, &format!("be {}", shape.kind()))
             }
-            (_, _) => self.fault(value, at, &format!("be {}", shape.kind())),
+            (shape, _) => self.fault(value, at, &format!("be {}", shape.kind())),
+        }
+    }
+
+    /// What stands in quotation marks on the wire.
+    fn text(&mut self, shape: &Shape, text: &str, at: &str) {
+        let mut broken = Vec::new();
+        match shape {
+            Shape::Text { min, max, pattern, .. } => {
+                broken = length_rules(text.chars().count(), *min, *max);
+                if let Some(pattern) = pattern.as_ref().filter(|pattern| !pattern.fits(text)) {
+                    broken.push(format!("satisfy regular expression pattern: {}", pattern.text));
+                }
+            }
+            Shape::Choice(choices) if !choices.contains(&text) => {
+                broken.push(format!("satisfy enum value set: [{}]", choices.join(", ")));
+            }
+            Shape::Blob { min, max } => match BASE64_STANDARD.decode(text) {
+                Ok(bytes) => broken = length_rules(bytes.len(), *min, *max),
+                Err(_) => broken.push("be base64".to_owned()),
+            },
+            Shape::Choice(_)
+            | Shape::Integer { .. }
+            | Shape::Boolean
+            | Shape::List { .. }
+            | Shape::Map { .. }
+            | Shape::Structure(_)
+            | Shape::Union(_) => {}
+        }
+        for must in broken {
+            if shape.is_secret() {
+                self.hidden_fault(at, &must);
+            } else {
+                self.fault(&Value::String(text.to_owned()), at, &must);
+            }
         }
     }
 }
 
 impl Shape {
+    /// Whether messages must not repeat a value of it.
+    fn is_secret(&self) -> bool {
+        matches!(self, Self::Text { sensitivity: Sensitivity::Secret, .. } | Self::Blob { .. })
+    }
+
     fn kind(&self) -> &'static str {
         match self {
             Self::Text { .. } | Self::Choice(_) | Self::Blob { .. } => "a string",

@@ -137,7 +137,7 @@ impl World {
         let path = std::env::var_os("WARREN_AWSCLI2").unwrap_or_else(|| "/usr/bin/aws".into());
         assert!(
             Path::new(&path).exists(),
-            "the AWS CLI 2 is missing at {}; run: apt-get install awscli (or set WARREN_AWSCLI2)",
+            "the AWS CLI 2 is missing at {}; run: scripts/setup --tests (or set WARREN_AWSCLI2)",
             path.display()
         );
         let mut command = self.client(path);

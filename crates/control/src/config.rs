@@ -19,6 +19,8 @@ pub struct ControlConfig {
     pub launches_max: usize,
     /// Memory of all VMs that are not terminated together, in MiB; none: no limit.
     pub memory_quota_mib: Option<u64>,
+    /// The image whose newest active version the engine keeps VMs of on standby.
+    pub standby_image: Option<ImageName>,
     /// How often what is is compared with what should be.
     pub reconcile_every: Duration,
     /// How long terminated MicroVMs stay listed.
@@ -58,6 +60,7 @@ impl ControlConfig {
             idle_counts: IdleCounts::Work,
             launches_max: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory_quota_mib: None,
+            standby_image: None,
             reconcile_every: Duration::from_secs(60),
             terminated_retention: Duration::from_secs(7 * 24 * 3600),
             platform_environment: vec![

@@ -71,6 +71,8 @@ pub(crate) async fn run(fleet: Arc<Fleet>, job: BuildJob) {
         warn!(build = %job.build, "its end is not written yet: {}", chain(&error));
         tokio::time::sleep(RETRY_EVERY).await;
     }
+    // What is kept on standby may be another version's now.
+    fleet.reconcile.notify_one();
     // Whoever watched may have gone.
     let _ = job.progress.send(BuildProgress::Finished { version: job.version, result });
 }

@@ -52,6 +52,7 @@ impl Fleet {
         }
         self.give_keepers(&on_host).await?;
         self.remove_strays(&on_host).await?;
+        self.keep_standby().await?;
         let now = self.outside.clock.now();
         let retention = self.config.terminated_retention;
         let forgotten = self.store.forget_terminated(now.minus(retention)).await?;
@@ -60,6 +61,18 @@ impl Fleet {
                 "{forgotten} MicroVMs that ended more than {} s ago are forgotten",
                 retention.as_secs()
             );
+        }
+        Ok(())
+    }
+
+    /// Has the engine keep the newest active version of the configured image ready.
+    async fn keep_standby(&self) -> Result<(), ControlError> {
+        let Some(name) = &self.config.standby_image else { return Ok(()) };
+        let runnable = self.store.runnable(&self.config.image_arn(name), None).await?;
+        let templates: Vec<_> = runnable.into_iter().filter_map(|row| row.template).collect();
+        if let Err(error) = self.outside.engine.keep_standby(&templates).await {
+            // Launches work without; they take a clone's time.
+            warn!(image = %name, "no VMs are kept on standby: {}", chain(&error));
         }
         Ok(())
     }

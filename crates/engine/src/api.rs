@@ -130,10 +130,11 @@ pub trait Engine: Send + Sync + 'static {
     /// of the process to the app's hook server answering `ready`. The VM is gone afterwards.
     async fn cold_boot(&self, template: &TemplateId) -> Result<Duration, EngineError>;
 
-    /// From now on keeps VMs of this template on standby, as many as the engine is configured for: restored
-    /// and paused, so that a launch has only to let one go on. None: of no template any more.
-    async fn keep_standby(&self, template: Option<&TemplateId>) -> Result<(), EngineError> {
-        let _ = template;
+    /// From now on keeps VMs of just these templates on standby, as many of each as the engine is
+    /// configured for: restored and paused, so that a launch has only to let one go on. Making them goes
+    /// on in the background.
+    async fn keep_standby(&self, templates: &[TemplateId]) -> Result<(), EngineError> {
+        let _ = templates;
         Ok(())
     }
 

@@ -301,7 +301,7 @@ impl Engine for Qemu {
     }
 
     async fn remove_template(&self, id: &TemplateId) -> Result<(), EngineError> {
-        self.inner.drop_standby(Some(id)).await;
+        self.inner.drop_standby(|template| template == id).await;
         let dir = self.inner.state.template(id);
         remove_directory(dir.path())
     }
@@ -367,12 +367,13 @@ impl Engine for Qemu {
         self.inner.cold_boot(template).await
     }
 
-    async fn keep_standby(&self, template: Option<&TemplateId>) -> Result<(), EngineError> {
-        self.inner.keep_standby(template).await
+    async fn keep_standby(&self, templates: &[TemplateId]) -> Result<(), EngineError> {
+        self.inner.keep_standby(templates).await
     }
 
     async fn shutdown(&self) {
-        self.inner.drop_standby(None).await;
+        self.inner.drop_standby(|_| true).await;
+        self.inner.tasks.close();
     }
 
     fn events(&self) -> broadcast::Receiver<EngineEvent> {

@@ -370,6 +370,7 @@ mod tests {
             state: state.into(),
             state_reason: None,
             started_at: String::new(),
+            launch: None,
             usage: None,
         }
     }

@@ -435,7 +435,7 @@ mod tests {
         );
         assert_eq!(
             fault("", &[("WARREN_ENGINE_STANDBY", "many")]),
-            "environment variable WARREN_ENGINE_STANDBY: \"many\" is not of the kind of 0"
+            "environment variable WARREN_ENGINE_STANDBY: \"many\" is not of the kind of 1"
         );
         assert!(fault("", &[("WARREN_ENGINE_REQUIRE", "xen")]).contains("unknown variant `xen`"));
     }

@@ -281,6 +281,8 @@ fn control_config(settings: &Settings) -> ControlConfig {
     config.region.clone_from(region);
     config.account.clone_from(&settings.account);
     config.endpoint_domain = format!("lambda-microvm.{region}.on.aws");
+    // A name that cannot be an image's is refused where it is used, with the key's name.
+    config.standby_image = control::ImageName::parse(&settings.launcher.image).ok();
     for (name, value) in &mut config.platform_environment {
         if name == "AWS_REGION" || name == "AWS_DEFAULT_REGION" {
             value.clone_from(region);

@@ -51,8 +51,19 @@ pub(crate) struct Vm {
     pub(crate) state_reason: Option<String>,
     /// RFC 3339.
     pub(crate) started_at: String,
+    /// None until `/run` was answered.
+    pub(crate) launch: Option<Launch>,
     /// None where it does not run.
     pub(crate) usage: Option<Usage>,
+}
+
+/// A launch, in milliseconds since RunMicrovm was accepted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Launch {
+    /// `standby` or `clone`.
+    pub(crate) path: String,
+    pub(crate) restored_ms: f64,
+    pub(crate) run_hook_answered_ms: f64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -264,6 +275,7 @@ mod tests {
             state: "RUNNING".into(),
             state_reason: None,
             started_at: "2026-11-23T00:00:00Z".into(),
+            launch: None,
             usage: None,
         };
         assert_eq!(vm.cells().len(), Vm::HEADS.len());

@@ -3,7 +3,7 @@
 //! One costs some 20 MiB and no CPU. It has run nothing since its template was saved, so it is as fresh
 //! as a clone made at the launch.
 
-use super::{Inner, clone::Restored, lock, remove_remains};
+use super::{Inner, clone::Restored, lock};
 use crate::{EngineError, LaunchSpec, TemplateId, VmId};
 use std::{
     collections::HashMap,
@@ -30,21 +30,20 @@ impl Standby {
 }
 
 impl Inner {
-    /// Keeps this template ready, or none at all.
+    /// Keeps just these templates ready.
     pub(crate) async fn keep_standby(
         self: &Arc<Self>,
-        template: Option<&TemplateId>,
+        templates: &[TemplateId],
     ) -> Result<(), EngineError> {
-        let Some(template) = template else {
-            self.drop_standby(None).await;
-            return Ok(());
-        };
-        if self.template(template)?.is_none() {
-            return Err(EngineError::NoSuchTemplate(template.clone()));
-        }
-        if self.standby.wanted > 0 {
-            lock(&self.standby.pool).templates.entry(template.clone()).or_default();
-            self.refill_standby(template);
+        self.drop_standby(|template| !templates.contains(template)).await;
+        for template in templates {
+            if self.template(template)?.is_none() {
+                return Err(EngineError::NoSuchTemplate(template.clone()));
+            }
+            if self.standby.wanted > 0 {
+                lock(&self.standby.pool).templates.entry(template.clone()).or_default();
+                self.refill_standby(template);
+            }
         }
         Ok(())
     }
@@ -102,27 +101,15 @@ impl Inner {
         }
     }
 
-    /// Ends the VMs on standby of one template, or of all, and keeps it ready no longer.
-    pub(crate) async fn drop_standby(self: &Arc<Self>, template: Option<&TemplateId>) {
+    /// Ends the VMs on standby of these templates, and keeps them ready no longer.
+    pub(crate) async fn drop_standby(self: &Arc<Self>, unwanted: impl Fn(&TemplateId) -> bool) {
         let ended: Vec<Restored> = {
             let mut pool = lock(&self.standby.pool);
-            match template {
-                Some(template) => pool.templates.remove(template).unwrap_or_default(),
-                None => pool.templates.drain().flat_map(|(_, ready)| ready).collect(),
-            }
+            let ended = pool.templates.extract_if(|template, _| unwanted(template));
+            ended.flat_map(|(_, ready)| ready).collect()
         };
         for restored in ended {
-            let inner = self.clone();
-            let removed = super::blocking(move || {
-                let slot = inner.slot_of(&restored.id)?;
-                remove_remains(&inner.slots, &inner.state, &restored.id, slot)
-            });
-            if let Err(e) = removed.await {
-                tracing::warn!("a VM on standby could not be removed: {e}");
-            }
-        }
-        if template.is_none() {
-            self.tasks.close();
+            self.undo(&restored.id).await;
         }
     }
 }

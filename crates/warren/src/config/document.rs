@@ -35,7 +35,11 @@ const MEANINGS: &[(&str, &str, &str)] = &[
         "accelerator",
         "`auto` measures whether KVM works and takes TCG where it does not; `kvm` and `tcg` choose.",
     ),
-    ("engine", "standby", "Clones of each image kept ready, paused, before they are asked for."),
+    (
+        "engine",
+        "standby",
+        "Clones of the launcher's image that are kept ready, paused, before they are asked for; some 20 MiB each.",
+    ),
     (
         "engine",
         "share_dir",

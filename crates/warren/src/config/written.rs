@@ -71,7 +71,7 @@ impl Default for Launcher {
     }
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Engine {
     pub(crate) require: Require,
@@ -79,6 +79,18 @@ pub(crate) struct Engine {
     pub(crate) standby: u8,
     pub(crate) share_dir: PathBuf,
     pub(crate) libexec_dir: PathBuf,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self {
+            require: Require::default(),
+            accelerator: Accelerator::default(),
+            standby: 1,
+            share_dir: PathBuf::new(),
+            libexec_dir: PathBuf::new(),
+        }
+    }
 }
 
 /// What the service insists on.

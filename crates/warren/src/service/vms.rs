@@ -1,13 +1,13 @@
 //! The VMs with their use of the machine, which AWS' ListMicrovms does not tell.
 
 use super::{BODY_BYTES_MAX, Service, answer::Refused};
-use crate::protocol::{Usage, Vm};
+use crate::protocol::{Launch, Usage, Vm};
 use axum::{
     Json,
     extract::{Path, Query, Request, State},
 };
 use control::{
-    Control, ControlError, Microvm, MicrovmFilter, MicrovmId, MicrovmState, PageRequest,
+    Control, ControlError, Mark, Microvm, MicrovmFilter, MicrovmId, MicrovmState, PageRequest,
 };
 use serde::Deserialize;
 use std::sync::Arc;
@@ -64,6 +64,17 @@ async fn all(control: &Control) -> Result<Vec<Microvm>, ControlError> {
     }
 }
 
+/// What the launch took, once it is done.
+async fn launch_of(service: &Service, id: &MicrovmId) -> Option<Launch> {
+    let timeline = service.control.timeline(id).await.ok()?;
+    let of = |mark| timeline.iter().find(|entry| entry.mark == mark);
+    Some(Launch {
+        path: of(Mark::Restored)?.detail.clone(),
+        restored_ms: of(Mark::Restored)?.elapsed_ms,
+        run_hook_answered_ms: of(Mark::RunHookAnswered)?.elapsed_ms,
+    })
+}
+
 async fn shown(service: &Service, vm: Microvm) -> Vm {
     let usage = match vm.state {
         // One that ends at this moment has no usage any more, and that is no error.
@@ -74,6 +85,7 @@ async fn shown(service: &Service, vm: Microvm) -> Vm {
         | MicrovmState::Terminating
         | MicrovmState::Terminated => None,
     };
+    let launch = launch_of(service, &vm.id).await;
     Vm {
         microvm_id: vm.id.to_string(),
         image: vm.image.name.to_string(),
@@ -81,6 +93,7 @@ async fn shown(service: &Service, vm: Microvm) -> Vm {
         state: vm.state.as_str().into(),
         state_reason: vm.state_reason,
         started_at: vm.started_at.to_string(),
+        launch,
         usage: usage.map(|u| Usage {
             pss_kib: u.pss_kib,
             cpu_ms: u.cpu_ms,

@@ -143,7 +143,7 @@ impl BuildError {
                 Some("remove in the Dockerfile what the app does not need".to_owned())
             }
             Self::Base(_) => Some(
-                "the base needs deb.debian.org over HTTP: check the network, then run it again"
+                "the base is made of Debian packages: check the network and the apt sources, then run it again"
                     .to_owned(),
             ),
             Self::Tool(error) => error.hint(),

@@ -1,7 +1,7 @@
 //! ARCHITECTURE.md draws which crate may use which; an edge that is not in the drawing fails here.
 
 use libtest_mimic::Trial;
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{collections::BTreeMap, path::Path, process::Command};
 
 /// Crate, and the crates of this workspace that it may use.
 const EDGES: [(&str, &[&str]); 15] = [
@@ -26,16 +26,10 @@ const EDGES: [(&str, &[&str]); 15] = [
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![
-        Trial::test("crates_depend_only_along_the_drawn_arrows", || {
-            arrows();
-            Ok(())
-        }),
-        Trial::test("every_source_file_says_what_it_is_for", || {
-            heads();
-            Ok(())
-        }),
-    ]
+    vec![Trial::test("crates_depend_only_along_the_drawn_arrows", || {
+        arrows();
+        Ok(())
+    })]
 }
 
 fn root() -> &'static Path {
@@ -63,25 +57,6 @@ fn arrows() {
                 assert!(
                     allowed.contains(&used),
                     "{name} uses {used}, which the drawing does not show"
-                );
-            }
-        }
-    }
-}
-
-fn heads() {
-    let mut folders = vec![root().join("crates"), root().join("tests")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("a folder").flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") {
-                let text = fs::read_to_string(&path).expect("source");
-                assert!(
-                    text.starts_with("//!"),
-                    "{} does not begin with what it is for",
-                    path.display()
                 );
             }
         }

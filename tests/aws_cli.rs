@@ -6,6 +6,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use std::{
     io::Read,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -90,13 +91,12 @@ fn tail(site: &Site) {
     let platform = site.platform();
     let session = platform.create_session();
     platform.bash(&session, "true");
-    let exports = site.warren(["env"]).run().ok();
-    let mut command = Command::new(oracles("venv/bin/aws"));
-    for line in exports.lines().filter_map(|line| line.strip_prefix("export ")) {
-        let (name, quoted) = line.split_once('=').expect("NAME=value");
-        command.env(name, quoted.trim_matches(|c| c == '\'' || c == '"'));
-    }
-    let mut tail = command
+    // Debian's CLI, version 2: the one that has `logs tail`, and that knows no AWS_ENDPOINT_URL yet.
+    let mut tail = site
+        .aws_environment()
+        .into_iter()
+        .fold(&mut Command::new(debian_aws()), |command, (name, value)| command.env(name, value))
+        .args(["--endpoint-url", &format!("http://127.0.0.1:{}", site.api_port)])
         .args(["logs", "tail", "/aws/lambda-microvms/claude-worker", "--follow", "--since", "10m"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -123,6 +123,12 @@ fn tail(site: &Site) {
     tail.wait().unwrap();
     platform.archive(&session);
     site.quiet();
+}
+
+fn debian_aws() -> String {
+    let path = std::env::var("WARREN_AWSCLI2").unwrap_or_else(|_| "/usr/bin/aws".into());
+    assert!(Path::new(&path).exists(), "{path} is not there: run `scripts/setup --tests`");
+    path
 }
 
 fn secrets_and_identity(site: &Site) {

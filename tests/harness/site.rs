@@ -244,16 +244,24 @@ impl Site {
         eventually("the end of all VMs", 60, || self.vms().is_empty().then_some(()));
     }
 
-    /// The stock AWS CLI of the test's oracles, with what `warren env` exports.
-    pub fn aws<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Program {
+    /// What `warren env` exports.
+    pub fn aws_environment(&self) -> Vec<(String, String)> {
         let exports = self.warren(["env"]).run().ok();
+        let lines =
+            exports.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
+        lines
+            .map(|(name, value)| {
+                (name.into(), value.trim_matches(|c| c == '\'' || c == '"').into())
+            })
+            .collect()
+    }
+
+    /// The stock AWS CLI, pointed here by nothing but the environment.
+    pub fn aws<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Program {
         let program = Program::new(oracles("venv/bin/aws")).args(args).env("AWS_PAGER", "");
-        exports.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('=')).fold(
-            program,
-            |program, (name, value)| {
-                program.env(name, value.trim_matches(|c| c == '\'' || c == '"'))
-            },
-        )
+        self.aws_environment()
+            .iter()
+            .fold(program, |program, (name, value)| program.env(name, value))
     }
 }
 

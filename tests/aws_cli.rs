@@ -1,7 +1,7 @@
 //! Promise: the stock AWS CLI drives Warren with nothing but an endpoint.
 
 use crate::Shared;
-use e2e::{Site, eventually, oracles};
+use e2e::{Site, eventually};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use std::{

@@ -25,11 +25,16 @@ use std::{
 
 /// The site that the tests share, started by the first that needs it.
 #[derive(Clone, Default)]
-struct Shared(Arc<OnceLock<Site>>);
+struct Shared(Arc<OnceLock<Option<Site>>>);
 
 impl Shared {
+    /// Where it did not start, the first test says why and the others do not try again.
     fn site(&self) -> &Site {
-        self.0.get_or_init(Site::start)
+        let start = || match std::panic::catch_unwind(Site::start) {
+            Ok(site) => Some(site),
+            Err(_) => None,
+        };
+        self.0.get_or_init(start).as_ref().expect("the site did not start: see the first failure")
     }
 
     /// A test on the shared site.

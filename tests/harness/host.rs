@@ -19,7 +19,7 @@ impl Remains {
     pub fn look(data_dir: &Path) -> Self {
         Self {
             processes: vmm_processes(),
-            namespaces: names(Path::new("/run/netns"), |name| name.starts_with("warren-")),
+            namespaces: names(Path::new("/run/warren/netns"), |_| true),
             links: names(Path::new("/sys/class/net"), |name| name.starts_with("wv")),
             mounts: mounts(),
             cgroups: cgroups(),
@@ -58,7 +58,7 @@ fn mounts() -> BTreeSet<String> {
     let at = |line: &str| line.split_whitespace().nth(1).map(String::from);
     text.lines()
         .filter_map(at)
-        .filter(|at| at.contains("/run/netns/warren-") || at.contains("/engine/vms/"))
+        .filter(|at| at.contains("/run/warren/netns/") || at.contains("/engine/vms/"))
         .collect()
 }
 

@@ -139,7 +139,7 @@ impl Site {
     fn start_platform(&mut self) {
         let child = self.spawn(&self.platform_dir(), &["platform"], "platform.log");
         *self.platform.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
-        let key = self.platform_dir().join("api-key");
+        let key = self.platform_dir().join("platform/api-key");
         self.api_key = eventually("the platform's API key", 30, || fs::read_to_string(&key).ok())
             .trim()
             .to_owned();
@@ -151,11 +151,11 @@ impl Site {
     fn wire(&mut self) {
         let environment = self.platform_json(&["--json", "platform", "env", "create", "e2e"]);
         self.environment_id = environment["environment_id"].as_str().expect("an id").to_owned();
-        let key = environment["environment_key"].as_str().expect("a key").to_owned();
+        let key = environment["key"].as_str().expect("a key").to_owned();
         fs::write(self.dir.path().join("environment-key"), key).unwrap();
         let url = format!("http://127.0.0.1:{}/webhooks/managed-agents", self.api_port);
         let webhook = self.platform_json(&["--json", "platform", "webhook", "add", &url]);
-        self.webhook_secret = webhook["signing_secret"].as_str().expect("a secret").to_owned();
+        self.webhook_secret = webhook["secret"].as_str().expect("a secret").to_owned();
     }
 
     fn platform_json(&self, args: &[&str]) -> Value {
@@ -199,7 +199,7 @@ impl Site {
         let images = self.warren(["--json", "image", "ls"]).run();
         images.code == 0
             && images.stdout.contains("claude-worker")
-            && images.stdout.contains("SUCCESSFUL")
+            && images.stdout.contains("ACTIVE")
     }
 
     /// Kills `warren up` where it stands.

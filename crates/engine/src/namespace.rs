@@ -26,7 +26,9 @@ pub(crate) const GUEST_MAC: &str = "52:54:00:77:00:02";
 const TAP_MAC: &str = "52:54:00:77:00:01";
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const IMDS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
-const DIRECTORY: &str = "/run/netns";
+/// Of our own: `ip netns` mounts `/run/netns` over itself at its first use, and what was mounted there before
+/// cannot be removed any more.
+const DIRECTORY: &str = "/run/warren/netns";
 
 /// What a new namespace gives.
 pub(crate) struct Namespace {

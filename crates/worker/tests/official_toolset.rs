@@ -3,7 +3,7 @@
 //! Every list of calls is played twice, by the SDK under Node in one fresh tree and by ours in
 //! another that is the same to the last modification time, and each text and is_error must be
 //! equal. Masked is only what must differ: the directory's name. The SDK and Node come from
-//! `npm ci`, see the message of the failing test where they are missing.
+//! `scripts/setup --tests`.
 
 mod toolset_cases;
 
@@ -28,8 +28,7 @@ fn oracles() -> PathBuf {
         && dir.join("node_modules/node/bin/node").is_file();
     assert!(
         complete,
-        "the official toolset is not at {dir}; install it with:\n  mkdir -p {dir} && cp \
-         tests/toolset/package.json tests/toolset/package-lock.json {dir} && npm ci --prefix {dir}",
+        "the official toolset is not at {dir}; install it with: scripts/setup --tests",
         dir = dir.display()
     );
     dir.canonicalize().unwrap()

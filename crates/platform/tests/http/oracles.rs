@@ -59,13 +59,8 @@ fn packages() -> PathBuf {
     }
 }
 
-fn install() -> String {
-    let dir = packages();
-    let dir = dir.display();
-    format!(
-        "  npm install --prefix {dir} node@22 @anthropic-ai/sdk@1.12.0 standardwebhooks@1.1.1\n  \
-         python3 -m venv {dir}/venv && {dir}/venv/bin/pip install 'anthropic[webhooks]==2.12.0'"
-    )
+fn install() -> &'static str {
+    "  scripts/setup --tests"
 }
 
 /// Runs a script to its end; returns the JSON object that it prints last.

@@ -69,28 +69,24 @@ pub(super) fn programs(settings: &Settings) -> Check {
 }
 
 pub(super) fn cgroups() -> Check {
-    match fs::read_to_string("/sys/fs/cgroup/cgroup.controllers") {
-        Ok(text) => {
-            let missing: Vec<&str> = ["cpu", "memory", "pids"]
-                .into_iter()
-                .filter(|wanted| !text.split_whitespace().any(|found| found == *wanted))
-                .collect();
-            if missing.is_empty() {
-                Check::ok("cgroups", "version 2 with cpu, memory, pids")
-            } else {
-                Check::warn(
-                    "cgroups",
-                    format!("no controller for {}", missing.join(", ")),
-                    "VMs run without these limits; let the container or the boot line enable them",
-                )
-            }
-        }
-        Err(_) => Check::warn(
-            "cgroups",
-            "version 2 is not mounted at /sys/fs/cgroup",
-            "boot with systemd.unified_cgroup_hierarchy=1; VMs run without limits meanwhile",
-        ),
+    const WANTED: [&str; 3] = ["cpu", "memory", "pids"];
+    let root = Path::new("/sys/fs/cgroup");
+    let (version, found) = match fs::read_to_string(root.join("cgroup.controllers")) {
+        Ok(text) => (2, WANTED.map(|wanted| text.split_whitespace().any(|found| found == wanted))),
+        // One hierarchy for each controller.
+        Err(_) => (1, WANTED.map(|wanted| root.join(wanted).join("cgroup.procs").exists())),
+    };
+    let missing: Vec<&str> =
+        WANTED.iter().zip(found).filter(|(_, found)| !found).map(|(wanted, _)| *wanted).collect();
+    if missing.is_empty() {
+        return Check::ok("cgroups", format!("version {version} with {}", WANTED.join(", ")));
     }
+    let what = format!("version {version}, no controller for {}", missing.join(", "));
+    let remedy = "let the container or the boot line enable them";
+    if missing.len() == WANTED.len() {
+        return Check::broken("cgroups", what, remedy);
+    }
+    Check::warn("cgroups", format!("{what}: VMs run without these limits"), remedy)
 }
 
 /// Which accelerator runs VMs here: what a running service says, or else what the engine finds out.

@@ -57,8 +57,10 @@ test: ## run every test, those in VMs too (asks sudo; ARGS=name of a test)
 	    cargo test --release --workspace --no-fail-fast -- $(ARGS) \
 	    $(call or_help, the list of failed tests is above; run one alone with make test ARGS=its_name)
 
-bench: build ## measure launches, suspend, memory (ARGS=--help)
-	@$(sudo) $(bin) bench $(ARGS) \
+bench: build ## measure launches and memory against the goals (ARGS=--help)
+	@cargo build --release -p bench \
+	    $(call or_help, the first error above is the cause)
+	@$(sudo) $(target)/release/bench $(ARGS) \
 	    $(call or_help, "$(bin) doctor" says what this machine lacks)
 
 fmt: ## format the code

@@ -87,7 +87,9 @@ fn no_right(site: &Site) {
     let file = site.data_dir().join("deny.json");
     let statement = json!([{ "Effect": "Deny", "Action": "lambda:RunMicrovm", "Resource": "*" }]);
     let policy = json!({ "Version": "2012-10-17", "Statement": statement });
-    let role = json!({ "name": "warren-launcher", "policies": [policy] });
+    let trust = json!([{ "Effect": "Allow", "Principal": { "Service": "lambda.amazonaws.com" }, "Action": "sts:AssumeRole" }]);
+    let trust = json!({ "Version": "2012-10-17", "Statement": trust });
+    let role = json!({ "name": "warren-launcher", "trust_policy": trust, "policies": [policy] });
     fs::write(&file, json!({ "roles": [role] }).to_string()).unwrap();
     site.restart_up(&[("WARREN_IAM_FILES", file.to_str().unwrap())]);
     let platform = site.platform();

@@ -50,7 +50,7 @@ pub(crate) fn run(site: &Site, image: &str, more: &[&str], until: &str) -> Value
     let ran = site.aws(base.into_iter().chain(more.iter().copied())).run().ok();
     let ran: Value = serde_json::from_str(&ran).unwrap();
     let id = ran["microvmId"].as_str().unwrap().to_owned();
-    eventually(&format!("{id} {until}"), 60, || {
+    eventually(&format!("{id} {until}"), 100, || {
         let got =
             site.aws(["lambda-microvms", "get-microvm", "--microvm-identifier", &id]).run().ok();
         let got: Value = serde_json::from_str(&got).unwrap();

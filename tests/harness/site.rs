@@ -170,12 +170,17 @@ impl Site {
 
     /// Stops it as a signal does, VMs going on, and starts it with more settings.
     pub fn restart_up(&self, more: &[(&'static str, &str)]) {
+        self.stop_up();
+        self.start_up_with(more);
+    }
+
+    /// Stops it as a signal does; VMs go on.
+    pub fn stop_up(&self) {
         if let Some(mut child) = self.up.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let pid = nix::unistd::Pid::from_raw(child.id() as i32);
             nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();
             child.wait().unwrap();
         }
-        self.start_up_with(more);
     }
 
     fn start_up_with(&self, more: &[(&'static str, &str)]) {

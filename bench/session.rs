@@ -1,0 +1,215 @@
+//! What is measured on sessions: each is created at the platform like a client's, gets its VM by
+//! webhook, and is archived when it has been looked at.
+
+use crate::{
+    boot::libexec,
+    report::{Report, Unit},
+};
+use anyhow::Context as _;
+use e2e::{Site, eventually};
+use serde_json::{Value, json};
+use std::{
+    fmt, fs,
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// A launch under emulation on a busy host.
+const LAUNCH_WAIT_MAX_S: u64 = 60;
+/// How long a VM or a standby VM gets to settle before the next look or launch.
+const SETTLE: Duration = Duration::from_secs(2);
+/// The longest time by which a first result is seen too late.
+const POLL_EVERY: Duration = Duration::from_millis(5);
+/// The worker's memory as the guest's kernel counts it; its pid is looked up by name.
+const WORKER_MEMORY: &str = "for p in /proc/[0-9]*; do \
+     if [ \"$(cat $p/comm 2>/dev/null)\" = warren-worker ]; then \
+     grep -E '^(VmRSS|RssAnon):' $p/status; exit; fi; done; exit 1";
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Image {
+    /// claude-worker with its 512 MiB.
+    Default,
+    /// The same artifact with 2048 MiB.
+    Larger,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Standby {
+    On,
+    Off,
+}
+
+/// Launches of one kind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Series {
+    pub(crate) image: Image,
+    pub(crate) standby: Standby,
+}
+
+impl Image {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Default => "claude-worker",
+            Self::Larger => "bench-2048",
+        }
+    }
+
+    fn memory_mib(self) -> u32 {
+        match self {
+            Self::Default => 512,
+            Self::Larger => 2048,
+        }
+    }
+}
+
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = match self.standby {
+            Standby::On => "standby",
+            Standby::Off => "clone",
+        };
+        write!(f, "{path}_{}", self.image.memory_mib())
+    }
+}
+
+impl Series {
+    /// Launches in a row, each with a standby VM ready where one is kept. A launch that took another
+    /// path than its series is about is put down as such, not mixed in.
+    pub(crate) fn launches(self, site: &Site, runs: u32, report: &mut Report) {
+        restart(site, self);
+        Opened::new(site).close(site);
+        let expected = match self.standby {
+            Standby::On => "standby",
+            Standby::Off => "clone",
+        };
+        for _ in 0..runs {
+            sleep(SETTLE);
+            let opened = Opened::new(site);
+            let launch = &opened.vm["launch"];
+            let path = launch["path"].as_str().unwrap_or("none");
+            let name = if path == expected {
+                format!("launch_{self}")
+            } else {
+                format!("launch_{self}_took_{path}")
+            };
+            let ms = |key: &str| launch[key].as_f64().into_iter().collect();
+            report.add(&name, Unit::Ms, ms("run_hook_answered_ms"));
+            report.add(&format!("{name}_restored"), Unit::Ms, ms("restored_ms"));
+            opened.close(site);
+        }
+    }
+}
+
+/// Starts the service anew for a series, and gives it time to have its standby VM.
+pub(crate) fn restart(site: &Site, series: Series) {
+    let standby = match series.standby {
+        Standby::On => "1",
+        Standby::Off => "0",
+    };
+    let image = series.image.name();
+    site.restart_up(&[("WARREN_LAUNCHER_IMAGE", image), ("WARREN_ENGINE_STANDBY", standby)]);
+    if let Standby::On = series.standby {
+        let vms = site.data_dir().join("engine/vms");
+        eventually("a VM on standby", LAUNCH_WAIT_MAX_S, || {
+            let mut entries = fs::read_dir(&vms).ok()?.flatten();
+            entries.find(|e| e.file_name().to_string_lossy().starts_with("engine-standby-"))
+        });
+    }
+    sleep(SETTLE);
+}
+
+/// Builds the default image's artifact with more memory.
+pub(crate) fn build_larger_image(site: &Site) -> anyhow::Result<()> {
+    let artifact = tempfile::tempdir()?;
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("images/claude-worker");
+    let worker = libexec().join("warren-worker");
+    for file in [source.join("Dockerfile"), source.join("image.toml"), worker] {
+        let name = file.file_name().context("a file has a name")?;
+        fs::copy(&file, artifact.path().join(name)).with_context(|| file.display().to_string())?;
+    }
+    site.start_up();
+    let dir = artifact.path().to_string_lossy().into_owned();
+    let memory = Image::Larger.memory_mib().to_string();
+    let options = ["--name", Image::Larger.name(), "--memory", &memory];
+    let build = site.warren(["image", "build", &dir]).args(options);
+    build.within(Duration::from_secs(600)).run().ok();
+    Ok(())
+}
+
+/// A session whose first turn has no calls, and its VM, which has answered `/run`.
+struct Opened {
+    session: String,
+    vm: Value,
+}
+
+impl Opened {
+    fn new(site: &Site) -> Self {
+        let platform = site.platform();
+        let session = platform.create_session();
+        let text = json!([{ "type": "text", "text": "Nothing to do yet." }]);
+        let events = json!({ "events": [{ "type": "user.message", "content": text }] });
+        let path = format!("/v1/sessions/{session}/events");
+        let (status, answer) = platform.request("POST", &path, Some(&events));
+        assert!((200..300).contains(&status), "{path}: {status} {answer}");
+        let vm = eventually("a launched VM", LAUNCH_WAIT_MAX_S, || {
+            site.vms().into_iter().find(|vm| !vm["launch"].is_null())
+        });
+        Self { session, vm }
+    }
+
+    fn id(&self) -> &str {
+        self.vm["microvm_id"].as_str().expect("a VM has an id")
+    }
+
+    fn close(self, site: &Site) {
+        site.platform().archive(&self.session);
+        site.quiet();
+    }
+}
+
+fn call(tool: &str, command: &str) -> Value {
+    json!({ "tool": tool, "input": { "command": command } })
+}
+
+/// Milliseconds from sending a new session's message to the result of its first call, webhook, launch
+/// and claim in between.
+pub(crate) fn first_result_ms(site: &Site) -> f64 {
+    sleep(SETTLE);
+    let platform = site.platform();
+    let session = platform.create_session();
+    let sent = Instant::now();
+    platform.start_turn(&session, &json!([call("bash", "true")]));
+    let is_result = |event: &Value| event["type"] == "user.tool_result";
+    while !platform.events(&session).iter().any(is_result) {
+        assert!(sent.elapsed().as_secs() < LAUNCH_WAIT_MAX_S, "{session}: no result");
+        sleep(POLL_EVERY);
+    }
+    let took = sent.elapsed().as_secs_f64() * 1e3;
+    platform.archive(&session);
+    site.quiet();
+    took
+}
+
+/// Memory of a VM before and after it ran tools, and of the worker in it.
+pub(crate) fn memory(site: &Site, report: &mut Report) {
+    let pss_mib = || {
+        let vms = site.vms();
+        let kib = vms.first().and_then(|vm| vm["usage"]["pss_kib"].as_f64());
+        kib.map(|kib| kib / 1024.0).into_iter().collect()
+    };
+    let opened = Opened::new(site);
+    sleep(SETTLE);
+    report.add("pss_idle", Unit::Mib, pss_mib());
+    let calls = json!([call("bash", "true"), call("bash", "python3 -c 'print(6 * 7)'")]);
+    site.platform().turn(&opened.session, &calls);
+    report.add("pss_after_tools", Unit::Mib, pss_mib());
+    let command = ["exec", "-u", "root", opened.id(), "--", "sh", "-c", WORKER_MEMORY];
+    let status = site.warren(command).run().ok();
+    for (field, name) in [("VmRSS:", "worker_rss"), ("RssAnon:", "worker_anonymous")] {
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<f64>().ok());
+        report.add(name, Unit::Mib, kib.map(|kib| kib / 1024.0).into_iter().collect());
+    }
+    opened.close(site);
+}

@@ -139,3 +139,26 @@ impl Report {
         json!({ "runs": self.runs, "measures": measures.collect::<Vec<_>>(), "goals": goals })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_is_of_medians_whatever_the_order_of_samples() {
+        let mut report = Report::new(4);
+        report.add("cold_boot", Unit::Ms, vec![400.0, 100.0, 9000.0, 200.0]);
+        report.add("launch_clone_512", Unit::Ms, vec![60.0, 20.0]);
+        report.add("launch_clone_512", Unit::Ms, vec![30.0]);
+        assert_eq!(report.median("cold_boot"), Some(300.0));
+        assert_eq!(report.reached(GOALS[1]), Some(0.1));
+    }
+
+    #[test]
+    fn what_was_not_measured_has_no_ratio() {
+        let mut report = Report::new(1);
+        report.add("launch_standby_512", Unit::Ms, vec![20.0]);
+        assert_eq!(report.reached(GOALS[0]), None);
+        assert_eq!(report.json()["goals"][0]["is"], Value::Null);
+    }
+}

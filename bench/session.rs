@@ -89,14 +89,12 @@ impl Series {
             let opened = Opened::new(site);
             let launch = &opened.vm["launch"];
             let path = launch["path"].as_str().unwrap_or("none");
-            let name = if path == expected {
-                format!("launch_{self}")
-            } else {
-                format!("launch_{self}_took_{path}")
-            };
+            let kind =
+                if path == expected { self.to_string() } else { format!("{self}_took_{path}") };
             let ms = |key: &str| launch[key].as_f64().into_iter().collect();
-            report.add(&name, Unit::Ms, ms("run_hook_answered_ms"));
-            report.add(&format!("{name}_restored"), Unit::Ms, ms("restored_ms"));
+            report.add(&format!("launch_{kind}"), Unit::Ms, ms("run_hook_answered_ms"));
+            report.add(&format!("launch_{kind}_restored"), Unit::Ms, ms("restored_ms"));
+            report.add(&format!("pss_idle_{kind}"), Unit::Mib, pss_mib(&opened.vm));
             opened.close(site);
         }
     }
@@ -193,19 +191,19 @@ pub(crate) fn first_result_ms(site: &Site) -> f64 {
     took
 }
 
-/// Memory of a VM before and after it ran tools, and of the worker in it.
+/// Proportional set size of a VM's VMM, as the list of VMs says it.
+fn pss_mib(vm: &Value) -> Vec<f64> {
+    vm["usage"]["pss_kib"].as_f64().map(|kib| kib / 1024.0).into_iter().collect()
+}
+
+/// Memory of a VM that ran tools, and of the worker in it.
 pub(crate) fn memory(site: &Site, report: &mut Report) {
-    let pss_mib = || {
-        let vms = site.vms();
-        let kib = vms.first().and_then(|vm| vm["usage"]["pss_kib"].as_f64());
-        kib.map(|kib| kib / 1024.0).into_iter().collect()
-    };
     sleep(SETTLE);
     let opened = Opened::new(site);
-    report.add("pss_idle", Unit::Mib, pss_mib());
     let calls = json!([call("bash", "true"), call("bash", "python3 -c 'print(6 * 7)'")]);
     site.platform().turn(&opened.session, &calls);
-    report.add("pss_after_tools", Unit::Mib, pss_mib());
+    let vm = site.vms().into_iter().find(|vm| vm["microvm_id"] == opened.id());
+    report.add("pss_after_tools", Unit::Mib, vm.as_ref().map(pss_mib).unwrap_or_default());
     let command = ["exec", "-u", "root", opened.id(), "--", "sh", "-c", WORKER_MEMORY];
     let status = site.warren(command).run().ok();
     for (field, name) in [("VmRSS:", "worker_rss"), ("RssAnon:", "worker_anonymous")] {

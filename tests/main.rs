@@ -30,10 +30,7 @@ struct Shared(Arc<OnceLock<Option<Site>>>);
 impl Shared {
     /// Where it did not start, the first test says why and the others do not try again.
     fn site(&self) -> &Site {
-        let start = || match std::panic::catch_unwind(Site::start) {
-            Ok(site) => Some(site),
-            Err(_) => None,
-        };
+        let start = || std::panic::catch_unwind(Site::start).ok();
         self.0.get_or_init(start).as_ref().expect("the site did not start: see the first failure")
     }
 

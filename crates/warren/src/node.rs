@@ -29,12 +29,14 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Where the platform is for a VM when it is not on the internet: relayed by egress.
 const GUEST_PLATFORM: &str = "http://10.0.0.1:7430";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Where the VMs' own AWS API is bound: any port, which nobody but egress is told.
+const GUEST_API_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Connections that are still open then are cut.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -147,10 +149,10 @@ impl Node {
         let holder = format!("warren on {}", settings.api_listen);
         let lock = Lock::take(&settings.data_dir, "warren", &holder)?;
         let listener = listen(settings.api_listen).await?;
-        let address = listener
-            .local_addr()
-            .map_err(|source| NodeError::Listen { address: settings.api_listen, source })?;
-        let machinery = Machinery::open(&settings, address).await?;
+        let address = local_address(&listener, settings.api_listen)?;
+        let guest_listener = listen(GUEST_API_LISTEN).await?;
+        let guest_api = local_address(&guest_listener, GUEST_API_LISTEN)?;
+        let machinery = Machinery::open(&settings, guest_api).await?;
         let control = machinery.control.clone();
         let mut iam = identities(&settings.region, &settings.account, &settings.iam_files)?;
         if let Some(prefix) = names.secrets {
@@ -173,14 +175,20 @@ impl Node {
             settings,
             stop: stop.clone(),
             tasks: TaskTracker::new(),
+            uploads: Semaphore::new(service::UPLOADS_MAX),
         });
         let mut router = service::router(service.clone());
         if let Some(launcher) = &service.launcher {
             router = router.merge(launcher.router());
         }
         let calls = service.tasks.clone();
-        let router = router.merge(aws::router(AwsState { control, authenticator, calls }));
-        let server = tokio::spawn(serve(listener, router, stop));
+        let aws = aws::router(AwsState { control, authenticator, calls });
+        let router = router.merge(aws.clone());
+        let server = tokio::spawn(async move {
+            // A VM has no business with Warren's own service nor with the webhook: what its relay
+            // leads to has neither.
+            tokio::join!(serve(listener, router, stop.clone()), serve(guest_listener, aws, stop));
+        });
         Ok(Self { service, address, machinery, server, _lock: lock })
     }
 
@@ -219,14 +227,16 @@ impl Node {
 /// Ends every VM of a data directory whose service does not run.
 pub(crate) async fn terminate_orphans(settings: &Settings) -> Result<(), NodeError> {
     let _lock = Lock::take(&settings.data_dir, "warren", "warren down")?;
-    let machinery = Machinery::open(settings, settings.api_listen).await?;
+    // Nothing serves the VMs, which are about to end.
+    let machinery = Machinery::open(settings, GUEST_API_LISTEN).await?;
     let ended = machinery.control.terminate_all().await;
     machinery.close().await;
     ended.map_err(NodeError::from)
 }
 
 impl Machinery {
-    async fn open(settings: &Settings, address: SocketAddr) -> Result<Self, NodeError> {
+    /// `guest_api` is where the VMs' relay to AWS leads.
+    async fn open(settings: &Settings, guest_api: SocketAddr) -> Result<Self, NodeError> {
         let engine = open_engine(settings).await.map_err(NodeError::Engine)?;
         let builder = Arc::new(image::ImageBuilder::new(image::ImageConfig::new(
             &settings.engine.share_dir,
@@ -234,7 +244,7 @@ impl Machinery {
         )));
         let back_door = Arc::new(egress::Egress::new(
             EgressConfig {
-                aws_api: own_address(address),
+                aws_api: guest_api,
                 platform: relayed_platform(&settings.platform_url),
                 resolv_conf: RESOLV_CONF.into(),
             },
@@ -296,6 +306,11 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, NodeError> {
         io::ErrorKind::AddrInUse => NodeError::PortTaken { address },
         _ => NodeError::Listen { address, source },
     })
+}
+
+/// With the port that port 0 became; `asked` is for the error.
+fn local_address(listener: &TcpListener, asked: SocketAddr) -> Result<SocketAddr, NodeError> {
+    listener.local_addr().map_err(|source| NodeError::Listen { address: asked, source })
 }
 
 /// None where no environment is configured.

@@ -1,7 +1,7 @@
 //! Warren's own HTTP service on the API port: what the client commands ask for beyond AWS' API.
 //!
-//! Each request is authenticated and authorised like any AWS one, as actions `warren:…`, so that a
-//! VM's role, which reaches the same port, can do nothing here.
+//! Each request is authenticated and authorised like any AWS one, as actions `warren:…`. VMs do not
+//! reach it: the relay of theirs leads to a port that has AWS' API alone.
 
 mod answer;
 mod exec;
@@ -24,11 +24,19 @@ use axum::{
 };
 use control::Control;
 use http::request::Parts;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Largest body of a request other than an artifact, in bytes.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Longest time that a client may take to send its body.
+const BODY_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// Artifacts in memory at once: a signature is over the whole body, so that each is held before it
+/// is known who sends it.
+pub(crate) const UPLOADS_MAX: usize = 2;
 
 /// What the routes work with.
 pub(crate) struct Service {
@@ -40,6 +48,8 @@ pub(crate) struct Service {
     pub(crate) stop: CancellationToken,
     /// Builds and execs that outlive their request's handler.
     pub(crate) tasks: TaskTracker,
+    /// A permit for each artifact in memory.
+    pub(crate) uploads: Semaphore,
 }
 
 /// `/healthz` and everything under `/_warren/v1`.
@@ -66,10 +76,7 @@ impl Service {
         body_bytes_max: usize,
     ) -> Result<(Parts, Bytes), Refused> {
         let (parts, body) = request.into_parts();
-        let body: Body = body;
-        let body = axum::body::to_bytes(body, body_bytes_max)
-            .await
-            .map_err(|_| Refused::too_large(body_bytes_max))?;
+        let body = receive(body, body_bytes_max, BODY_TIME_MAX).await?;
         let principal = self
             .authenticator
             .authenticate(&parts, &body, SERVICE)
@@ -77,6 +84,13 @@ impl Service {
         let access = Access { action, resource: Some("*"), context: &Context::default() };
         self.authenticator.authorize(&principal, &access).map_err(|e| Refused::denied(&e))?;
         Ok((parts, body))
+    }
+}
+
+async fn receive(body: Body, bytes_max: usize, time_max: Duration) -> Result<Bytes, Refused> {
+    match tokio::time::timeout(time_max, axum::body::to_bytes(body, bytes_max)).await {
+        Ok(received) => received.map_err(|_| Refused::too_large(bytes_max)),
+        Err(_elapsed) => Err(Refused::too_slow(time_max)),
     }
 }
 
@@ -117,4 +131,17 @@ async fn shutdown(
     service.control.terminate_all().await.map_err(|e| Refused::control(&e))?;
     service.stop.cancel();
     Ok(Json(serde_json::json!({})))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_does_not_arrive_is_given_up() {
+        let never = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+        assert!(receive(never, BODY_BYTES_MAX, Duration::ZERO).await.is_err());
+        let here = receive(Body::from("{}"), BODY_BYTES_MAX, BODY_TIME_MAX).await.unwrap();
+        assert_eq!(here, "{}");
+    }
 }

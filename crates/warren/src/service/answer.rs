@@ -7,7 +7,7 @@ use axum::{
 };
 use control::ControlError;
 use http::StatusCode;
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 /// A status and a sentence for the person at the other end.
 #[derive(Debug)]
@@ -26,6 +26,16 @@ impl Refused {
             status: StatusCode::PAYLOAD_TOO_LARGE,
             message: format!("the request is larger than {bytes_max} bytes, or broke off"),
         }
+    }
+
+    pub(crate) fn too_slow(time_max: Duration) -> Self {
+        let message = format!("the request did not arrive within {} s", time_max.as_secs());
+        Self { status: StatusCode::REQUEST_TIMEOUT, message }
+    }
+
+    pub(crate) fn too_many_uploads(uploads_max: usize) -> Self {
+        let message = format!("{uploads_max} artifacts are on their way already; try again soon");
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, message }
     }
 
     pub(crate) fn unauthenticated(error: &aws::AuthError) -> Self {

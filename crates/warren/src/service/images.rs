@@ -1,6 +1,6 @@
 //! Images: listed with sizes, built from an uploaded artifact, removed.
 
-use super::{BODY_BYTES_MAX, Service, answer::Refused};
+use super::{BODY_BYTES_MAX, Service, UPLOADS_MAX, answer::Refused};
 use crate::failure::with_causes;
 use crate::protocol::{ARTIFACT_BYTES_MAX, BuildLine, IMAGE_HEADER, Image, ImageRequest};
 use axum::{
@@ -51,12 +51,15 @@ pub(super) async fn build(
     State(service): State<Arc<Service>>,
     request: Request,
 ) -> Result<Response, Refused> {
+    let uploading =
+        service.uploads.try_acquire().map_err(|_| Refused::too_many_uploads(UPLOADS_MAX))?;
     let (parts, body) = service.admit(request, "warren:BuildImage", ARTIFACT_BYTES_MAX).await?;
     let header = parts.headers.get(IMAGE_HEADER).map(HeaderValue::as_bytes).unwrap_or_default();
     let asked: ImageRequest = serde_json::from_slice(header)
         .map_err(|e| Refused::bad_request(format!("header {IMAGE_HEADER}: {e}")))?;
     let zip =
         keep(&service, body).await.map_err(|e| Refused::internal("keeping the artifact", &e))?;
+    drop(uploading);
     let upload = Upload { asked, artifact: Artifact::Zip(zip.clone()), description: None };
     let started = match start_build(&service.control, upload).await {
         Ok(started) => started,

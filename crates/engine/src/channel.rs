@@ -56,6 +56,8 @@ struct Shared {
 
 struct Exec {
     output: mpsc::UnboundedSender<ExecOutput>,
+    /// Bytes of output that the reader has not taken; the guest keeps to the window, or is not heard.
+    untaken: Arc<AtomicU32>,
     input_window: Arc<Semaphore>,
 }
 
@@ -87,7 +89,13 @@ impl Channel {
         tasks.spawn(write_frames(queue, writer));
         tasks.spawn(read_frames(reader, shared.clone()));
         tasks.close();
-        let channel = Self { shared, frames, next: AtomicU32::new(1), session, tasks };
+        let channel = Self {
+            shared,
+            frames, // Not from 1: a command of an earlier session may still talk under its old number.
+            next: AtomicU32::new(rand::random::<u32>() | 1),
+            session,
+            tasks,
+        };
         Ok((channel, Hello(hello)))
     }
 
@@ -115,21 +123,17 @@ impl Channel {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         lock(&self.shared.calls).insert(number, sender);
-        let sent = self.send(&make(number)).await;
-        let answered = match sent {
-            Ok(()) => tokio::time::timeout(within, answer).await,
-            Err(e) => {
-                lock(&self.shared.calls).remove(&number);
-                return Err(e);
-            }
+        let exchange = async {
+            self.send(&make(number)).await?;
+            answer.await.map_err(|_| gone())
         };
+        let answered = tokio::time::timeout(within, exchange).await;
         lock(&self.shared.calls).remove(&number);
         match answered {
             Ok(Ok(GuestMessage::Failed { error, .. })) => {
                 Err(guest_failed(format!("{what}: {error}")))
             }
-            Ok(Ok(message)) => Ok(message),
-            Ok(Err(_)) => Err(gone()),
+            Ok(answered) => answered,
             Err(_) => Err(EngineError::TimedOut {
                 subject: "the guest".into(),
                 what: format!("an answer to {what}"),
@@ -145,8 +149,11 @@ impl Channel {
         let (to_reader, reader) = mpsc::channel(OUTPUT_PIECES_MAX);
         let (input, inputs) = mpsc::channel(OUTPUT_PIECES_MAX);
         let input_window = Arc::new(Semaphore::new(EXEC_WINDOW_BYTES as usize));
-        lock(&self.shared.execs)
-            .insert(stream, Exec { output, input_window: input_window.clone() });
+        let untaken = Arc::new(AtomicU32::new(0));
+        lock(&self.shared.execs).insert(
+            stream,
+            Exec { output, untaken: untaken.clone(), input_window: input_window.clone() },
+        );
         if let Err(e) = self.send(&HostMessage::Exec { stream, request }).await {
             lock(&self.shared.execs).remove(&stream);
             return Err(e);
@@ -154,7 +161,7 @@ impl Channel {
         let frames = self.frames.clone();
         let shared = self.shared.clone();
         self.tasks.spawn(async move {
-            pass_output(stream, pieces, to_reader, &frames).await;
+            pass_output(stream, pieces, to_reader, &frames, &untaken).await;
             lock(&shared.execs).remove(&stream);
         });
         self.tasks.spawn(pass_input(stream, inputs, input_window, self.frames.clone()));
@@ -214,7 +221,7 @@ async fn read_frames(mut from: OwnedReadHalf, shared: Arc<Shared>) {
             Ok(0) | Err(_) => break,
             Ok(n) => reader.push(&piece[..n]),
         }
-        while reader.synced() {
+        loop {
             match reader.next_message() {
                 Ok(Some(GuestMessage::Hello { session, .. })) if session == shared.session => {
                     greeted = true;
@@ -270,10 +277,20 @@ impl Shared {
     }
 
     fn output(&self, stream: StreamId, piece: ExecOutput) {
-        if let Some(exec) = lock(&self.execs).get(&stream) {
-            // Its reader may have gone away.
-            let _ = exec.output.send(piece);
+        let mut execs = lock(&self.execs);
+        let Some(exec) = execs.get(&stream) else { return };
+        if let ExecOutput::Stdout(data) | ExecOutput::Stderr(data) = &piece {
+            let bytes = data.len() as u32;
+            if exec.untaken.fetch_add(bytes, Ordering::Relaxed) + bytes > EXEC_WINDOW_BYTES {
+                tracing::warn!(
+                    "a guest sends more of a command's output than it may: it is cut off"
+                );
+                execs.remove(&stream);
+                return;
+            }
         }
+        // Its reader may have gone away.
+        let _ = exec.output.send(piece);
     }
 
     /// The VMM has ended: nobody gets an answer any more.
@@ -293,6 +310,7 @@ async fn pass_output(
     mut pieces: mpsc::UnboundedReceiver<ExecOutput>,
     reader: mpsc::Sender<ExecOutput>,
     frames: &mpsc::Sender<Vec<u8>>,
+    untaken: &AtomicU32,
 ) {
     while let Some(piece) = pieces.recv().await {
         let bytes = match &piece {
@@ -309,6 +327,7 @@ async fn pass_output(
                 let _ = frames.send(frame).await;
             }
         }
+        untaken.fetch_sub(bytes, Ordering::Relaxed);
         if let Ok(frame) = encode(&HostMessage::Credit { stream, bytes }) {
             let _ = frames.send(frame).await;
         }

@@ -26,7 +26,7 @@ pub(crate) fn serve(mut port: File) -> Result<Infallible, String> {
         match port.read(&mut piece) {
             // The host is away: an incomplete message will never be completed.
             Ok(0) => {
-                reader.clear();
+                reader.lose_track();
                 sleep(HOST_AWAY_WAIT);
             }
             Ok(n) => reader.push(&piece[..n]),
@@ -40,9 +40,7 @@ pub(crate) fn serve(mut port: File) -> Result<Infallible, String> {
                 Ok(Some(message)) => agent.handle(message),
                 Ok(None) => break,
                 Err(e) => {
-                    // The host will notice that no answer comes, and begins again with a SYNC.
                     say(e);
-                    reader.clear();
                     break;
                 }
             }

@@ -103,6 +103,7 @@ impl Outbox {
     pub(crate) fn begin_session(&self, hello: &GuestMessage) {
         let mut state = self.lock();
         let mut reader = wire::FrameReader::<GuestMessage>::default();
+        reader.push(&wire::SYNC);
         state.frames.retain(|frame| {
             reader.push(frame);
             matches!(

@@ -12,33 +12,41 @@ const NOT_INTERNET: &str = "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 1
      172.16.0.0/12, 192.0.0.0/24, 192.168.0.0/16, 198.18.0.0/15, 224.0.0.0/3";
 
 /// The host's table. A VM reaches nothing of the host itself (`input`) nor another VM (`forward`).
-const HOST_RULES: &str = r#"
+/// Destinations are looked at here once more, since the host may have rewritten one on the way: a
+/// published port of a container on it is a private address by now.
+fn host_rules() -> String {
+    format!(
+        r#"
 table ip warren
 delete table ip warren
-table ip warren {
-  chain input {
+table ip warren {{
+  chain input {{
     type filter hook input priority -10; policy accept;
     iifname "wv*" reject with icmp admin-prohibited
-  }
-  chain forward {
+  }}
+  chain forward {{
     type filter hook forward priority -10; policy accept;
+    iifname "wv*" ct status dnat reject with icmp admin-prohibited
+    iifname "wv*" ip daddr {{ {NOT_INTERNET} }} reject with icmp admin-prohibited
     iifname "wv*" oifname "wv*" drop
     iifname "wv*" accept
     oifname "wv*" ct state established,related accept
     oifname "wv*" drop
-  }
-  chain postrouting {
+  }}
+  chain postrouting {{
     type nat hook postrouting priority 100;
     ip saddr 198.18.0.0/15 oifname != "wv*" masquerade
-  }
+  }}
+}}
+"#
+    )
 }
-"#;
 
 /// Puts the host's table up and lets the host forward.
 pub(crate) fn put_up(_: &slot::Lock) -> Result<(), EngineError> {
     let forward = Path::new("/proc/sys/net/ipv4/ip_forward");
     std::fs::write(forward, "1").map_err(|e| crate::state::host_error(forward, "write 1", e))?;
-    command::run("nft", &["-f", "-"], HOST_RULES)
+    command::run("nft", &["-f", "-"], &host_rules())
 }
 
 /// Takes the host's table down when the last VM of the machine is gone.

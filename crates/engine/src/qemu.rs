@@ -174,6 +174,7 @@ impl Inner {
         };
         let slots = Slots::new(&config.state_dir);
         remove_internal(&slots, &state)?;
+        state.remove_incomplete()?;
         let finding = calibration::find(config.accelerator, &tools, &state, &slots, &vmm)?;
         let accelerator = match finding.accelerator {
             Accelerator::Kvm => "kvm",
@@ -372,8 +373,13 @@ impl Engine for Qemu {
     }
 
     async fn shutdown(&self) {
-        self.inner.drop_standby(|_| true).await;
-        self.inner.tasks.close();
+        let inner = self.inner.clone();
+        inner.close_standby().await;
+        // A template whose making was broken off leaves its VM.
+        let removed = blocking(move || remove_internal(&inner.slots, &inner.state)).await;
+        if let Err(e) = removed {
+            tracing::warn!("something of the engine's own could not be removed: {e}");
+        }
     }
 
     fn events(&self) -> broadcast::Receiver<EngineEvent> {

@@ -11,7 +11,9 @@
 use crate::{EngineError, TemplateId, TemplateInfo, VmId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
-    fs, io,
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -25,11 +27,33 @@ impl StateDir {
         for sub in [dir.0.join("templates"), dir.0.join("vms")] {
             fs::create_dir_all(&sub).map_err(|e| host_error(&sub, "create the directory", e))?;
         }
+        // Memory and disks of VMs are in it: nobody else on the host reads them.
+        fs::set_permissions(&dir.0, Permissions::from_mode(0o700))
+            .map_err(|e| host_error(&dir.0, "make private", e))?;
         Ok(dir)
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Removes templates whose making was broken off, and what a measurement left.
+    pub(crate) fn remove_incomplete(&self) -> Result<(), EngineError> {
+        let incomplete = |path: &Path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.ends_with(".part") || VmId::new(name).is_ok_and(|id| id.is_internal())
+        };
+        for folder in [self.0.join("templates"), self.0.clone()] {
+            let entries = fs::read_dir(&folder).map_err(|e| host_error(&folder, "list", e))?;
+            for path in
+                entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|p| incomplete(p))
+            {
+                let removed =
+                    if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                removed.map_err(|e| host_error(&path, "remove", e))?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn template(&self, id: &TemplateId) -> TemplateDir {

@@ -81,7 +81,19 @@ impl Inner {
         }
         let standby = if spec.internet { self.take_standby(&spec.template).await } else { None };
         let (restored, path) = match standby {
-            Some(restored) => (self.claim(restored, &spec.id).await?, "standby"),
+            Some(restored) => {
+                let standby = restored.id.clone();
+                match self.claim(restored, &spec.id).await {
+                    Ok(restored) => (restored, "standby"),
+                    Err(e) => {
+                        // Half renamed: what is left goes by either name.
+                        self.undo(&standby).await;
+                        self.undo(&spec.id).await;
+                        self.refill_standby(&spec.template);
+                        return Err(e);
+                    }
+                }
+            }
             None => (self.restore(&spec).await?, "clone"),
         };
         let template = restored.template.clone();
@@ -155,10 +167,15 @@ impl Inner {
             template_disk: Some(template.disk()),
             tap: Some(tap),
         };
-        let child = vmm.spawn(&self.tools)?;
-        let state = template.device_state();
-        let qmp = load(&dir, &state).map_err(|e| vmm_failed(&spec.id, &dir, &e))?;
-        Ok((slot, child, qmp, sockets))
+        let mut child = vmm.spawn(&self.tools)?;
+        match load(&dir, &template.device_state()) {
+            Ok(qmp) => Ok((slot, child, qmp, sockets)),
+            Err(e) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(vmm_failed(&spec.id, &dir, &e))
+            }
+        }
     }
 
     /// Takes a slot and makes what it stands for.

@@ -53,10 +53,18 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// What has ended must not stay as a zombie; what still runs is not waited for.
     fn drop(&mut self) {
-        if let Some(child) = self.child.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            let _ = child.try_wait();
+        if let Some(child) = self.child.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            reap_some_time(child);
         }
     }
+}
+
+/// Sees to it that a child does not stay as a zombie after its end, which somebody else brings about.
+fn reap_some_time(mut child: Child) {
+    if !matches!(child.try_wait(), Ok(None)) {
+        return;
+    }
+    // Where no thread can be had, the zombie stays until this process ends.
+    let _ = std::thread::Builder::new().name("reap".into()).spawn(move || drop(child.wait()));
 }

@@ -41,7 +41,8 @@ impl Qmp {
     /// Connects and leaves the negotiation mode. QEMU listens before it is started, so there is
     /// nothing to retry.
     pub(crate) fn connect(socket: &Path) -> Result<Self, QmpError> {
-        let stream = UnixStream::connect(socket)?;
+        let short = super::vmm::short_path(socket).map_err(io::Error::other)?;
+        let stream = UnixStream::connect(&short.path)?;
         stream.set_write_timeout(Some(ANSWER_WAIT_MAX))?;
         let mut qmp = Self { stream, buffer: Vec::new(), events: Vec::new() };
         let greeting = qmp.read(Instant::now() + ANSWER_WAIT_MAX)?;

@@ -9,14 +9,19 @@ use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
 };
+use tokio_util::task::TaskTracker;
 
 pub(crate) struct Standby {
     wanted: usize,
     pool: Mutex<Pool>,
+    /// The making of them.
+    tasks: TaskTracker,
 }
 
 #[derive(Default)]
 struct Pool {
+    /// No more are made.
+    closed: bool,
     /// Templates that are kept ready.
     templates: HashMap<TemplateId, Vec<Restored>>,
     /// Being made, by template.
@@ -25,7 +30,7 @@ struct Pool {
 
 impl Standby {
     pub(crate) fn new(wanted: usize) -> Self {
-        Self { wanted, pool: Mutex::default() }
+        Self { wanted, pool: Mutex::default(), tasks: TaskTracker::new() }
     }
 }
 
@@ -62,12 +67,15 @@ impl Inner {
     /// Makes as many as are missing, in the background. Of a template that is kept ready only.
     pub(crate) fn refill_standby(self: &Arc<Self>, template: &TemplateId) {
         let mut pool = lock(&self.standby.pool);
+        if pool.closed {
+            return;
+        }
         let Some(ready) = pool.templates.get(template).map(Vec::len) else { return };
         let coming = pool.coming.entry(template.clone()).or_default();
         while ready + *coming < self.standby.wanted {
             *coming += 1;
             let (inner, template) = (self.clone(), template.clone());
-            self.tasks.spawn(async move { inner.add_standby(template).await });
+            self.standby.tasks.spawn(async move { inner.add_standby(template).await });
         }
     }
 
@@ -99,6 +107,14 @@ impl Inner {
         if let Some(restored) = unwanted {
             self.undo(&restored.id).await;
         }
+    }
+
+    /// Ends all of them, those in the making too.
+    pub(crate) async fn close_standby(self: &Arc<Self>) {
+        lock(&self.standby.pool).closed = true;
+        self.standby.tasks.close();
+        self.standby.tasks.wait().await;
+        self.drop_standby(|_| true).await;
     }
 
     /// Ends the VMs on standby of these templates, and keeps them ready no longer.

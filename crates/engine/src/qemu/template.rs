@@ -184,7 +184,9 @@ impl Inner {
         for path in [part.ram(), part.disk(), part.rootfs(), part.device_state()] {
             chown(&path, Some(0), Some(0))
                 .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o444)))
-                .map_err(|e| host_error(&path, "make read-only", e))?;
+                // On the disk before the manifest is, which says that the template is whole.
+                .and_then(|()| File::open(&path)?.sync_all())
+                .map_err(|e| host_error(&path, "make read-only and durable", e))?;
         }
         let on_disk = |path: PathBuf| {
             fs::metadata(&path)
@@ -209,6 +211,11 @@ impl Inner {
             }),
         };
         write_json(&part.manifest(), &manifest)?;
+        for path in [&part.manifest(), part.path()] {
+            File::open(path)
+                .and_then(|file| file.sync_all())
+                .map_err(|e| host_error(path, "make durable", e))?;
+        }
         Ok(manifest)
     }
 

@@ -134,6 +134,17 @@ impl Control {
         self.fleet.config.image_arn(name)
     }
 
+    /// Whether a run of the image's newest active version can be launched: the engine refuses a
+    /// template that was made for another kernel, QEMU or guest.
+    ///
+    /// # Errors
+    /// [`ControlError::Engine`], [`ControlError::Store`].
+    pub async fn is_launchable(&self, name: &ImageName) -> Result<bool, ControlError> {
+        let runnable = self.fleet.store.runnable(&self.image_arn(name), None).await?;
+        let Some(template) = runnable.and_then(|row| row.template) else { return Ok(false) };
+        Ok(self.fleet.outside.engine.template(&template).await?.is_some())
+    }
+
     /// Records the MicroVM and answers; the launch goes on in the background.
     ///
     /// # Errors

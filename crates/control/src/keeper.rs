@@ -26,6 +26,9 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// What a hook may take beyond its own timeout until the engine is taken to hang.
 const HOOK_SLACK: Duration = Duration::from_secs(5);
 
+/// Why the engine does not know the template of a version that is active.
+const STALE_TEMPLATE: &str = " (made for another kernel, QEMU or guest: build the image again)";
+
 /// The managed egress connector that opens the internet; any other keeps the VM inside.
 const INTERNET_EGRESS: &str = ":INTERNET_EGRESS";
 
@@ -329,7 +332,11 @@ async fn clone(fleet: Arc<Fleet>, row: MicrovmRow, ground: Ground) -> Event {
     match launch(&fleet, &row, ground).await {
         Ok(path) => Event::Cloned { path: path.to_owned() },
         Err(error) => {
-            let reason = format!("MicroVM could not be launched: {}", chain(&error));
+            let mut reason = format!("MicroVM could not be launched: {}", chain(&error));
+            if let LaunchError::Engine(EngineError::NoSuchTemplate(_)) = &error {
+                reason.push_str(STALE_TEMPLATE);
+            }
+            warn!(microvm = %row.id, image = %row.image, "{reason}");
             Event::WorkFailed { reason }
         }
     }

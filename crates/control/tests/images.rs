@@ -4,7 +4,7 @@ mod house;
 
 use control::{
     BuildProgress, BuildState, ClientToken, ControlError, CreateImage, Hook, ImageState,
-    ImageVersion, PageRequest, RunMicrovm, UpdateImage, VersionState, VersionStatus,
+    ImageVersion, MicrovmState, PageRequest, RunMicrovm, UpdateImage, VersionState, VersionStatus,
     testing::{Fault, image_spec},
 };
 use engine::HookOutcome;
@@ -195,4 +195,18 @@ async fn images_are_found_by_a_part_of_their_name() {
         house.control.images().managed()[0].arn.to_string().rsplit(':').next(),
         Some("al2023-1")
     );
+}
+
+#[tokio::test]
+async fn an_image_of_another_kernel_or_qemu_is_not_launchable_until_it_is_built_again() {
+    let house = House::open().await;
+    assert!(house.control.is_launchable(&image()).await.unwrap());
+    house.engine.outdate_templates();
+    assert!(!house.control.is_launchable(&image()).await.unwrap());
+    let id = house.control.run_microvm(house.request()).await.unwrap().id;
+    let reason = house.reaches(&id, MicrovmState::Terminated).await.state_reason.unwrap();
+    assert!(reason.contains("build the image again"), "{reason}");
+    updated(&house, update()).await;
+    assert!(house.control.is_launchable(&image()).await.unwrap());
+    house.running().await;
 }

@@ -80,6 +80,11 @@ impl FakeEngine {
         self.world().vms.keys().cloned().collect()
     }
 
+    /// Refuses every template that there is, as after a change of kernel, QEMU or guest.
+    pub fn outdate_templates(&self) {
+        self.world().templates.clear();
+    }
+
     /// Puts a VM there that nobody asked for.
     pub fn stray(&self, id: &MicrovmId) {
         self.world().vms.insert(id.to_string(), FakeVm { running: true, traffic_bytes: 0 });

@@ -1,7 +1,7 @@
 //! The image `claude-worker`: a Dockerfile that is in this binary, and the worker beside it.
 //!
-//! It is built when it is missing, and again when either of the two has changed: their digest
-//! stands in the version's description.
+//! It is built when it is missing, and again when either of the two has changed (their digest
+//! stands in the version's description) or the engine does not take its template any more.
 
 use crate::{
     failure::Remedy,
@@ -45,7 +45,8 @@ impl Remedy for DefaultImageError {
     }
 }
 
-/// Begins to build the image unless what there is was made from this very worker.
+/// Begins to build the image unless what there is was made from this very worker and can
+/// be launched.
 pub(crate) async fn ensure(
     control: &Control,
     data_dir: &Path,
@@ -97,7 +98,9 @@ async fn is_current(control: &Control, mark: &str) -> Result<bool, DefaultImageE
     let version = control.images().version(&name, latest).await?;
     // An image of this name that a user has built is left alone.
     Ok(match version.spec.description.as_deref() {
-        Some(description) if description.starts_with("made by Warren from ") => description == mark,
+        Some(description) if description.starts_with("made by Warren from ") => {
+            description == mark && control.is_launchable(&name).await?
+        }
         Some(_) | None => true,
     })
 }

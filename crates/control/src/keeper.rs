@@ -26,6 +26,9 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// What a hook may take beyond its own timeout until the engine is taken to hang.
 const HOOK_SLACK: Duration = Duration::from_secs(5);
 
+/// What a guest that is alive gets to end its app and its file systems in, before it is cut off.
+const POWER_OFF_GRACE: Duration = Duration::from_secs(2);
+
 /// Why the engine does not know the template of a version that is active.
 const STALE_TEMPLATE: &str = " (made for another kernel, QEMU or guest: build the image again)";
 
@@ -48,6 +51,13 @@ pub(crate) enum Beginning {
     Found(OnHost),
 }
 
+/// What is known of the process that a VM runs in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Vmm {
+    MayRun,
+    Dead,
+}
+
 /// What is of a VM on its host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum OnHost {
@@ -63,6 +73,7 @@ pub(crate) struct Keeper {
     queue: mpsc::Receiver<Message>,
     life: watch::Sender<Life>,
     traffic: TrafficMeter,
+    vmm: Vmm,
     /// The instant that the timeline counts from.
     accepted: Instant,
     /// What had passed before it, in the life of an earlier process.
@@ -87,7 +98,7 @@ impl Keeper {
         let traffic = TrafficMeter::new(&terms);
         let elapsed_before = fleet.outside.clock.now().since(row.started_at);
         let accepted = Instant::now();
-        Self { fleet, row, terms, queue, life, traffic, accepted, elapsed_before }
+        Self { fleet, row, terms, queue, life, traffic, vmm: Vmm::MayRun, accepted, elapsed_before }
     }
 
     /// Until the VM is terminated or the control plane stops.
@@ -145,6 +156,9 @@ impl Keeper {
             }
             Beginning::Found(on_host) => on_host,
         };
+        if on_host != OnHost::Running {
+            self.vmm = Vmm::Dead;
+        }
         let event = match self.row.life.phase() {
             // Nothing in that clone was told anything: a fresh one is as good, and surely whole.
             Phase::Cloning => return Ground::MayHoldRemains,
@@ -215,6 +229,12 @@ impl Keeper {
     async fn apply(&mut self, message: Message) {
         let Message { event, reply } = message;
         let now = self.fleet.outside.clock.now();
+        match &event {
+            Event::Died { .. } => self.vmm = Vmm::Dead,
+            // What was found of an earlier attempt is gone.
+            Event::Cloned { .. } => self.vmm = Vmm::MayRun,
+            _ => {}
+        }
         debug!(microvm = %self.row.id, phase = self.row.life.phase().as_str(), ?event);
         let outcome = match self.row.life.on(&event, &self.terms, now) {
             Err(refusal) => Err(self.refused(refusal, &event)),
@@ -304,7 +324,7 @@ impl Keeper {
             Work::Save | Work::Restore => Box::pin(async {
                 Event::WorkFailed { reason: "the engine cannot suspend a MicroVM".to_owned() }
             }),
-            Work::Remove => Box::pin(remove(fleet, row)),
+            Work::Remove => Box::pin(remove(fleet, row, self.vmm)),
         })
     }
 }
@@ -417,9 +437,13 @@ fn hook_request(row: &MicrovmRow, hook: Hook, timeout: Duration) -> Option<HookR
 }
 
 /// Has to succeed at last: what is not removed would hold memory for nobody.
-async fn remove(fleet: Arc<Fleet>, row: MicrovmRow) -> Event {
+async fn remove(fleet: Arc<Fleet>, row: MicrovmRow, vmm: Vmm) -> Event {
     fleet.outside.back_door.detach(&row.id).await;
-    while let Err(error) = fleet.outside.engine.stop(&row.id.vm_id(), None).await {
+    let grace = match vmm {
+        Vmm::MayRun => Some(POWER_OFF_GRACE),
+        Vmm::Dead => None,
+    };
+    while let Err(error) = fleet.outside.engine.stop(&row.id.vm_id(), grace).await {
         warn!(microvm = %row.id, "it is not removed yet: {}", chain(&error));
         tokio::time::sleep(RETRY_EVERY).await;
     }

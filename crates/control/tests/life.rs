@@ -130,6 +130,15 @@ async fn an_app_that_ends_ends_its_vm_with_its_exit_code() {
 }
 
 #[tokio::test]
+async fn a_guest_that_is_alive_is_powered_off_in_order() {
+    let house = House::open().await;
+    let id = house.running().await;
+    house.control.terminate_microvm(&id).await.unwrap();
+    house.reaches(&id, MicrovmState::Terminated).await;
+    assert_eq!(house.engine.count(&format!("stop {id} in order")), 1);
+}
+
+#[tokio::test]
 async fn a_guest_that_dies_leaves_its_reason_and_its_console() {
     let house = House::open().await;
     let id = house.running().await;
@@ -138,6 +147,7 @@ async fn a_guest_that_dies_leaves_its_reason_and_its_console() {
     let vm = house.reaches(&id, MicrovmState::Terminated).await;
     let reason = vm.state_reason.unwrap();
     assert!(reason.contains("out of memory") && reason.contains("Killed process 1"), "{reason}");
+    assert_eq!(house.engine.count(&format!("stop {id} at once")), 1);
     let lines = house.log_lines(&id, 3).await;
     assert_eq!(
         lines,

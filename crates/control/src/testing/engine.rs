@@ -65,7 +65,7 @@ impl FakeEngine {
         self.world().faults.insert(nth, fault);
     }
 
-    /// Every call that changes something, in order: `launch <id>`, `hook <id> <path>`, `stop <id>`…
+    /// Every call that changes something, in order: `launch <id>`, `hook <id> <path>`, `stop <id> in order`…
     pub fn calls(&self) -> Vec<String> {
         self.world().calls.clone()
     }
@@ -250,8 +250,9 @@ impl Engine for FakeEngine {
         Ok(self.world().vms.iter().filter_map(listing).collect())
     }
 
-    async fn stop(&self, id: &VmId, _grace: Option<Duration>) -> Result<(), EngineError> {
-        self.call(format!("stop {id}"), |world| {
+    async fn stop(&self, id: &VmId, grace: Option<Duration>) -> Result<(), EngineError> {
+        let how = if grace.is_some() { "in order" } else { "at once" };
+        self.call(format!("stop {id} {how}"), |world| {
             world.vms.remove(id.as_str());
             Ok(())
         })

@@ -4,7 +4,7 @@ use libtest_mimic::Trial;
 use std::{collections::BTreeMap, path::Path, process::Command};
 
 /// Crate, and the crates of this workspace that it may use.
-const EDGES: [(&str, &[&str]); 15] = [
+const EDGES: [(&str, &[&str]); 16] = [
     (
         "warren",
         &["agents", "aws", "control", "egress", "engine", "image", "launcher", "platform", "wire"],
@@ -23,6 +23,7 @@ const EDGES: [(&str, &[&str]); 15] = [
     ("jail", &[]),
     ("ramguard", &[]),
     ("e2e", &["agents"]),
+    ("bench", &["e2e", "engine"]),
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {

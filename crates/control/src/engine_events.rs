@@ -27,6 +27,8 @@ pub(crate) async fn listen(
     loop {
         tokio::select! {
             biased;
+            // First, or an engine that has much to say is listened to for ever.
+            () = fleet.stop.cancelled() => break,
             event = events.recv() => match event {
                 Ok(event) => fleet.engine_event(event).await,
                 Err(RecvError::Lagged(missed)) => {
@@ -35,7 +37,6 @@ pub(crate) async fn listen(
                 }
                 Err(RecvError::Closed) => break,
             },
-            () = fleet.stop.cancelled() => break,
             Some(id) = ended.recv() => {
                 fleet.end_log(&id).await;
                 fleet.app_logs.forget(&id);

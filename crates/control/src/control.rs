@@ -88,20 +88,30 @@ impl Control {
         self.fleet.store.close().await;
     }
 
-    /// Ends every VM, and returns when nothing is left of them.
+    /// Ends every VM, and returns when nothing is left of them. None is run meanwhile.
     ///
     /// # Errors
-    /// Where the engine cannot say what there is.
+    /// Where the engine cannot say what there is, or this control plane is shut down meanwhile.
     pub async fn terminate_all(&self) -> Result<(), ControlError> {
-        let kept = self.fleet.kept();
-        for (id, _) in &kept {
-            self.fleet.tell(id, Event::TerminateAsked).await;
+        let _none_is_run = self.fleet.refuse_runs().await;
+        loop {
+            let kept = self.fleet.kept();
+            for (id, _) in &kept {
+                self.fleet.tell(id, Event::TerminateAsked).await;
+            }
+            for (_, mut keeper) in kept {
+                // An error: the keeper is gone, and so is its VM.
+                let _ = keeper.life.wait_for(|life| life.phase() == Phase::Terminated).await;
+            }
+            // May find VMs that had no keeper.
+            self.fleet.reconcile_now().await?;
+            if self.fleet.kept().is_empty() {
+                return Ok(());
+            }
+            if self.fleet.stop.is_cancelled() {
+                return Err(ControlError::ShuttingDown);
+            }
         }
-        for (_, mut keeper) in kept {
-            // An error: the keeper is gone, and so is its VM.
-            let _ = keeper.life.wait_for(|life| life.phase() == Phase::Terminated).await;
-        }
-        self.fleet.reconcile_now().await
     }
 
     pub fn config(&self) -> &ControlConfig {
@@ -150,7 +160,8 @@ impl Control {
     /// # Errors
     /// [`ControlError::NoActiveVersion`], [`ControlError::RunHookDisabled`],
     /// [`ControlError::PayloadTooLong`], [`ControlError::BadMaximumDuration`],
-    /// [`ControlError::ClientTokenReused`], [`ControlError::MemoryQuota`].
+    /// [`ControlError::ClientTokenReused`], [`ControlError::MemoryQuota`],
+    /// [`ControlError::TerminatingAll`].
     pub async fn run_microvm(&self, request: RunMicrovm) -> Result<Microvm, ControlError> {
         run::run(&self.fleet, request).await
     }

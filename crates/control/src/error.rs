@@ -34,6 +34,8 @@ pub enum ControlError {
     ClientTokenReused,
     #[error("The base maximum allocated memory limit has been reached for this account.")]
     MemoryQuota { limit_mib: u64 },
+    #[error("every MicroVM is being terminated; none is run meanwhile")]
+    TerminatingAll,
     #[error("the page token is not one of this list")]
     BadPageToken,
 

@@ -9,7 +9,10 @@ use crate::{
 };
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 use tokio::sync::{Notify, RwLock, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -46,6 +49,9 @@ pub(crate) struct Fleet {
     /// Held for reading from before a row is written until its keeper is there, and for writing by
     /// the reconciler while it gives keepers to rows that have none: so no row gets two.
     pub(crate) admission: RwLock<()>,
+    /// How many callers want no VM to be run now. Counted under no lock: who has counted waits once
+    /// for `admission`, and finds a keeper for all that was admitted before.
+    refusing_runs: AtomicUsize,
     /// VMs that ended, for the listener to the engine to close their logs. At most one entry a VM.
     pub(crate) ended: mpsc::UnboundedSender<MicrovmId>,
     keepers: Mutex<HashMap<MicrovmId, Handle>>,
@@ -56,6 +62,16 @@ pub(crate) struct Fleet {
 pub(crate) struct Handle {
     queue: mpsc::Sender<Message>,
     pub(crate) life: watch::Receiver<Life>,
+}
+
+/// While it lives, no VM is run.
+#[derive(Debug)]
+pub(crate) struct RunsRefused(Arc<Fleet>);
+
+impl Drop for RunsRefused {
+    fn drop(&mut self) {
+        self.0.refusing_runs.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// What a [`Fleet`] is made of.
@@ -87,8 +103,21 @@ impl Fleet {
             tasks: TaskTracker::new(),
             reconcile: Notify::new(),
             admission: RwLock::new(()),
+            refusing_runs: AtomicUsize::new(0),
             keepers: Mutex::default(),
         })
+    }
+
+    /// From its return on, every VM that there is has its keeper, and no other is run.
+    pub(crate) async fn refuse_runs(self: &Arc<Self>) -> RunsRefused {
+        self.refusing_runs.fetch_add(1, Ordering::SeqCst);
+        let refused = RunsRefused(Arc::clone(self));
+        drop(self.admission.write().await);
+        refused
+    }
+
+    pub(crate) fn refuses_runs(&self) -> bool {
+        self.refusing_runs.load(Ordering::SeqCst) > 0
     }
 
     /// Gives a row its keeper. One that has a keeper keeps it.

@@ -29,6 +29,9 @@ pub(crate) async fn run(fleet: &Arc<Fleet>, request: RunMicrovm) -> Result<Micro
     });
     // Taken before the version is looked up, so that it cannot be deleted before the row is there.
     let _admitted = fleet.admission.read().await;
+    if fleet.refuses_runs() {
+        return Err(ControlError::TerminatingAll);
+    }
     let row = match resolve(fleet, &request).await {
         Ok(version) => new_row(config, request, version, fleet.outside.clock.now())?,
         Err(error) => return repeated(fleet, claim.as_ref(), error).await,

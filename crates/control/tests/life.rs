@@ -263,3 +263,22 @@ async fn a_request_is_refused_before_anything_is_written() {
     assert!(matches!(run(short).await, Err(ControlError::BadMaximumDuration { .. })));
     assert_eq!(house.engine.count("launch"), 0);
 }
+
+#[tokio::test]
+async fn no_microvm_is_run_while_all_are_terminated() {
+    let house = House::open().await;
+    house.running().await;
+    // The template was call 0, then the launch and the hook; the removal hangs.
+    house.engine.fault(3, Fault::HangBefore);
+    let ending = house.control.terminate_all();
+    let refused = async {
+        house.eventually(async || house.engine.count("stop") > 0).await;
+        house.control.run_microvm(house.request()).await.unwrap_err()
+    };
+    tokio::select! {
+        ended = ending => panic!("{ended:?}"),
+        error = refused => assert!(matches!(error, ControlError::TerminatingAll), "{error}"),
+    }
+    // Given up, it refuses no more.
+    house.control.run_microvm(house.request()).await.unwrap();
+}

@@ -22,7 +22,7 @@ use axum::{
     extract::{Request, State},
     routing::{delete, get, post},
 };
-use control::Control;
+use control::{Control, ControlError};
 use http::request::Parts;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
@@ -121,15 +121,25 @@ async fn checks(
     Ok(Json(crate::verify::launcher_rights(&service)))
 }
 
-/// Ends all VMs, answers, and then lets the process end.
+/// Takes no more webhooks, ends all VMs, answers, and then lets the process end.
 async fn shutdown(
     State(service): State<Arc<Service>>,
     request: Request,
 ) -> Result<Json<serde_json::Value>, Refused> {
     service.admit(request, "warren:Shutdown", BODY_BYTES_MAX).await?;
     tracing::info!("asked to end all VMs and stop");
-    service.control.terminate_all().await.map_err(|e| Refused::control(&e))?;
-    service.stop.cancel();
+    let tasks = service.tasks.clone();
+    // In a task of its own: a client that goes away does not stop it half way.
+    let ended = tasks.spawn(async move {
+        if let Some(launcher) = &service.launcher {
+            launcher.shut_down().await;
+        }
+        service.control.terminate_all().await?;
+        service.stop.cancel();
+        Ok(())
+    });
+    let ended = ended.await.map_err(|e| Refused::internal("ending all VMs", &e))?;
+    ended.map_err(|e: ControlError| Refused::control(&e))?;
     Ok(Json(serde_json::json!({})))
 }
 

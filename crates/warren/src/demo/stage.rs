@@ -1,7 +1,7 @@
 //! Everything that a session needs, set up by the means that any user has: the platform's API and
 //! Console, Secrets Manager, the image build.
 
-use super::DemoError;
+use super::{DemoError, interrupted};
 use crate::{
     commands::{Context, platform::StartError},
     config::Settings,
@@ -68,7 +68,12 @@ impl Stage {
         let operator = Client::new(Transport::new(), base, platform.api_key().clone());
         let worker = operator.with_credential(key.clone());
         let stage = Self { platform, platform_dir, node, environment, operator, worker, image };
-        match stage.prepare(&context.printer, &key).await {
+        // The first image build takes minutes: given up, what runs already is ended in order.
+        let prepared = tokio::select! {
+            prepared = stage.prepare(&context.printer, &key) => prepared,
+            () = interrupted() => Err(DemoError::Interrupted),
+        };
+        match prepared {
             Ok(()) => Ok(stage),
             Err(e) => {
                 stage.clear().await;

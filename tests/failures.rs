@@ -85,7 +85,10 @@ fn platform_away(site: &Site) {
 
 fn no_right(site: &Site) {
     let file = site.data_dir().join("deny.json");
-    let statement = json!([{ "Effect": "Deny", "Action": "lambda:RunMicrovm", "Resource": "*" }]);
+    let statement = json!([
+        { "Effect": "Allow", "Action": "*", "Resource": "*" },
+        { "Effect": "Deny", "Action": "lambda:RunMicrovm", "Resource": "*" },
+    ]);
     let policy = json!({ "Version": "2012-10-17", "Statement": statement });
     let trust = json!([{ "Effect": "Allow", "Principal": { "Service": "lambda.amazonaws.com" }, "Action": "sts:AssumeRole" }]);
     let trust = json!({ "Version": "2012-10-17", "Statement": trust });
@@ -115,7 +118,8 @@ fn no_image(site: &Site) {
     let session = platform.create_session();
     platform.start_turn(&session, &json!([{ "tool": "bash", "input": { "command": "true" } }]));
     eventually("the missing image in the log", 30, || {
-        site.up_log().contains("no-such-image").then_some(())
+        let said = "No active version found for MicroVM image";
+        site.up_log().contains(said).then_some(())
     });
     site.restart_up(&[]);
     platform.finish_turn(&session, 1);

@@ -1,8 +1,11 @@
 //! The environment's queue: wait for items of this VM's session and serve them.
 //!
-//! Other sessions' items are left to their own VMs: a poll hides an item from others for two
-//! seconds, so after one that is not ours this worker pauses for longer than that.
+//! Other sessions' items are left to their own VMs. A poll hides an item for two seconds, from this
+//! worker too: so one that is not ours is followed by the next poll at once, or an older item that
+//! nobody serves would stand before ours for ever. When a sweep comes back to where it began, it
+//! pauses for longer than it hid them.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use agents::client::{ClientError, PollOptions, backoff};
@@ -15,7 +18,7 @@ use super::{SessionContext, SessionError};
 
 const BLOCK_MS: u32 = 999;
 const RECLAIM_MS: u32 = 2000;
-const PAUSE_AFTER_FOREIGN: Duration = Duration::from_secs(3);
+const PAUSE_AFTER_SWEEP: Duration = Duration::from_secs(3);
 /// A platform that answers an empty poll at once is not asked again at once.
 const EMPTY_POLL_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_START: Duration = Duration::from_secs(1);
@@ -78,6 +81,7 @@ async fn next_item(
         worker_id: Some(worker_id),
     };
     let mut failing: Option<(Instant, u32)> = None;
+    let mut passed_over = HashSet::new();
     while Instant::now() < deadline {
         let asked_at = Instant::now();
         match context.client.poll(&context.environment, &options).await {
@@ -91,9 +95,15 @@ async fn next_item(
                     }
                     Some(item) => {
                         tracing::debug!(work = %item.id, "left to its own VM");
-                        tokio::time::sleep(PAUSE_AFTER_FOREIGN).await;
+                        if !passed_over.insert(item.id.to_string()) {
+                            passed_over.clear();
+                            tokio::time::sleep(PAUSE_AFTER_SWEEP).await;
+                        }
                     }
-                    None => tokio::time::sleep_until((asked_at + EMPTY_POLL_MIN).into()).await,
+                    None => {
+                        passed_over.clear();
+                        tokio::time::sleep_until((asked_at + EMPTY_POLL_MIN).into()).await;
+                    }
                 }
             }
             Err(error) if error.is_fatal() => return Err(refused(context, error)),

@@ -32,7 +32,13 @@ use sqlx::{
     migrate::Migrator,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use std::{path::Path, time::Duration};
+use std::{
+    fs::{File, Permissions},
+    io,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+    time::Duration,
+};
 
 static STATE_SCHEMA: Migrator = sqlx::migrate!("./migrations/state");
 static LOGS_SCHEMA: Migrator = sqlx::migrate!("./migrations/logs");
@@ -76,9 +82,13 @@ impl Store {
 
 impl Database {
     async fn open(path: &Path, schema: &Migrator) -> Result<Self, ControlError> {
+        make_private_file(path).map_err(|source| ControlError::File {
+            action: "making",
+            path: path.to_owned(),
+            source,
+        })?;
         let options = SqliteConnectOptions::new()
             .filename(path)
-            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(BUSY_TIMEOUT);
@@ -99,6 +109,12 @@ impl Database {
             .map_err(doing("opening its file"))?;
         Ok(Self { writer, readers })
     }
+}
+
+/// For its owner alone; SQLite gives the files that it puts beside it the same mode.
+fn make_private_file(path: &Path) -> io::Result<()> {
+    let file = File::options().create(true).append(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))
 }
 
 /// Says what was attempted when the store failed.

@@ -196,3 +196,13 @@ async fn equal_requests_at_the_same_time_make_one_vm() {
     house.reaches(&first.id, MicrovmState::Running).await;
     assert_eq!(house.engine.count("launch"), 1);
 }
+
+#[tokio::test]
+async fn the_databases_are_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let house = House::empty().await;
+    for name in ["control.db", "control.db-wal", "logs.db", "logs.db-wal"] {
+        let file = std::fs::metadata(house.dir.path().join(name)).unwrap();
+        assert_eq!(file.permissions().mode() & 0o777, 0o600, "{name}");
+    }
+}

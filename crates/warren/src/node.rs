@@ -24,8 +24,11 @@ use engine::{AcceleratorChoice, Engine, EngineError, Qemu, QemuConfig};
 use identities::{IdentitiesError, LauncherCredentials, allow_secrets, identities};
 use launcher::{Launcher, LauncherConfig, SharedCredentialsProvider};
 use std::{
+    fs::{DirBuilder, Permissions},
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -34,6 +37,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Where the platform is for a VM when it is not on the internet: relayed by egress.
 const GUEST_PLATFORM: &str = "http://10.0.0.1:7430";
+/// What no other user of this host may read: guests' memory and disks, artifacts, databases. The data
+/// directory itself stays as it is found, since `share/` may be below it.
+const PRIVATE_DIRS: [&str; 6] = ["engine", "images", "uploads", "launcher", "platform", "demo"];
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Where the VMs' own AWS API is bound: any port, which nobody but egress is told.
 const GUEST_API_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -73,6 +79,12 @@ pub(crate) enum NodeError {
         #[source]
         source: io::Error,
     },
+    #[error("the directory {path} cannot be made private")]
+    Directory {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("the engine does not start")]
     Engine(#[source] EngineError),
     #[error("the control plane does not start")]
@@ -96,6 +108,7 @@ impl Remedy for NodeError {
                  WARREN_API_LISTEN, or api.listen in warren.toml",
                 address.port()
             )),
+            Self::Directory { .. } => Some("does it belong to another user?".into()),
             Self::Listen { .. } => Some("choose another with api.listen in warren.toml".into()),
             Self::Engine(EngineError::ToolMissing { .. }) => {
                 Some("`warren doctor` lists what is missing and how to get it".into())
@@ -117,6 +130,7 @@ impl Remedy for NodeError {
             Self::Iam(_) | Self::Environment(_) => Exit::Usage,
             Self::PortTaken { .. }
             | Self::Listen { .. }
+            | Self::Directory { .. }
             | Self::Engine(_)
             | Self::Control(_)
             | Self::Launcher(_) => Exit::Failed,
@@ -237,6 +251,10 @@ pub(crate) async fn terminate_orphans(settings: &Settings) -> Result<(), NodeErr
 impl Machinery {
     /// `guest_api` is where the VMs' relay to AWS leads.
     async fn open(settings: &Settings, guest_api: SocketAddr) -> Result<Self, NodeError> {
+        for name in PRIVATE_DIRS {
+            let path = settings.data_dir.join(name);
+            make_private(&path).map_err(|source| NodeError::Directory { path, source })?;
+        }
         let engine = open_engine(settings).await.map_err(NodeError::Engine)?;
         let builder = Arc::new(image::ImageBuilder::new(image::ImageConfig::new(
             &settings.engine.share_dir,
@@ -266,6 +284,11 @@ impl Machinery {
         self.back_door.shut_down().await;
         self.engine.shutdown().await;
     }
+}
+
+fn make_private(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o700))
 }
 
 /// The engine alone, which calibrates the accelerator.

@@ -14,10 +14,13 @@ use http_body_util::BodyExt;
 use hyper::{Method, Response, body::Incoming};
 use std::{
     fs,
-    io::{self, Cursor, Seek, Write},
+    io::{self, Cursor, Read, Seek, Write},
     path::{Path, PathBuf},
 };
 use zip::{ZipWriter, result::ZipError, write::SimpleFileOptions};
+
+/// Most that a directory may hold before it is zipped, in bytes: all of it passes through memory.
+const CONTENT_BYTES_MAX: u64 = 4 * ARTIFACT_BYTES_MAX as u64;
 
 #[derive(Debug, thiserror::Error)]
 enum BuildError {
@@ -35,7 +38,11 @@ enum BuildError {
         #[source]
         source: ZipError,
     },
-    #[error("{dir} is over {} MiB when zipped", ARTIFACT_BYTES_MAX / 1024 / 1024)]
+    #[error(
+        "{dir} is too large: {} MiB, or {} MiB when zipped, is the most",
+        CONTENT_BYTES_MAX / 1024 / 1024,
+        ARTIFACT_BYTES_MAX / 1024 / 1024
+    )]
     TooLong { dir: PathBuf },
     #[error("{name:?} is no name for an image")]
     BadName { name: String },
@@ -147,35 +154,27 @@ fn pack(dir: &Path) -> Result<Vec<u8>, BuildError> {
     if !dir.join("Dockerfile").is_file() {
         return Err(BuildError::NoDockerfile { dir: dir.to_owned() });
     }
+    let too_long = || BuildError::TooLong { dir: dir.to_owned() };
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-    let mut packed_bytes = 0;
+    let mut room = CONTENT_BYTES_MAX;
     for entry in walkdir::WalkDir::new(dir).min_depth(1).sort_by_file_name() {
         let entry = entry.map_err(|e| BuildError::Unreadable {
             path: e.path().unwrap_or(dir).to_owned(),
             source: e.into(),
         })?;
-        packed_bytes += add(&mut zip, dir, entry.path())?;
-        // Before it is squeezed: a bound on our own memory, not yet on the artifact.
-        if packed_bytes > 4 * ARTIFACT_BYTES_MAX as u64 {
-            return Err(BuildError::TooLong { dir: dir.to_owned() });
-        }
+        let size = entry.metadata().map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 });
+        // Known before it is read: a disk image in there would be squeezed for minutes.
+        room = room.checked_sub(size).ok_or_else(too_long)?;
+        add(&mut zip, dir, entry.path())?;
     }
     let packed = zip
         .finish()
         .map_err(|source| BuildError::Unpackable { path: dir.to_owned(), source })?
         .into_inner();
-    if packed.len() > ARTIFACT_BYTES_MAX {
-        return Err(BuildError::TooLong { dir: dir.to_owned() });
-    }
-    Ok(packed)
+    if packed.len() > ARTIFACT_BYTES_MAX { Err(too_long()) } else { Ok(packed) }
 }
 
-/// Adds one entry and says how many bytes it had.
-fn add<W: Write + Seek>(
-    zip: &mut ZipWriter<W>,
-    dir: &Path,
-    path: &Path,
-) -> Result<u64, BuildError> {
+fn add<W: Write + Seek>(zip: &mut ZipWriter<W>, dir: &Path, path: &Path) -> Result<(), BuildError> {
     use std::os::unix::fs::PermissionsExt;
     let unreadable = |source| BuildError::Unreadable { path: path.to_owned(), source };
     let unpackable = |source| BuildError::Unpackable { path: path.to_owned(), source };
@@ -183,17 +182,18 @@ fn add<W: Write + Seek>(
     let meta = fs::symlink_metadata(path).map_err(unreadable)?;
     let options = SimpleFileOptions::default().unix_permissions(meta.permissions().mode() & 0o7777);
     if meta.is_dir() {
-        zip.add_directory(name, options).map(|()| 0).map_err(unpackable)
+        zip.add_directory(name, options).map_err(unpackable)
     } else if meta.is_symlink() {
         let target = fs::read_link(path).map_err(unreadable)?;
-        zip.add_symlink(name, target.to_string_lossy(), options).map(|()| 0).map_err(unpackable)
+        zip.add_symlink(name, target.to_string_lossy(), options).map_err(unpackable)
     } else if meta.is_file() {
         zip.start_file(name, options).map_err(unpackable)?;
-        let mut file = fs::File::open(path).map_err(unreadable)?;
-        io::copy(&mut file, zip).map_err(unreadable)
+        // One that grows meanwhile is cut: it is no file to put into an image.
+        let mut file = fs::File::open(path).map_err(unreadable)?.take(meta.len());
+        io::copy(&mut file, zip).map(|_| ()).map_err(unreadable)
     } else {
         // Sockets and devices have no place in an artifact.
-        Ok(0)
+        Ok(())
     }
 }
 
@@ -240,6 +240,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = pack(dir.path()).unwrap_err();
         assert!(error.to_string().ends_with("has no Dockerfile"));
+    }
+
+    #[test]
+    fn a_directory_that_is_too_large_is_refused_before_it_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("Dockerfile"), "FROM scratch\n").unwrap();
+        let disk = fs::File::create(dir.path().join("disk.img")).unwrap();
+        disk.set_len(CONTENT_BYTES_MAX + 1).unwrap();
+        assert!(matches!(pack(dir.path()), Err(BuildError::TooLong { .. })));
     }
 
     #[test]

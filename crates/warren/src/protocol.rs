@@ -103,6 +103,8 @@ pub(crate) struct Image {
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) state: String,
+    /// Why it failed: AWS' code, then a sentence.
+    pub(crate) state_reason: Option<String>,
     pub(crate) memory_mib: Option<u32>,
     pub(crate) cold_boot_ms: Option<u64>,
     pub(crate) disk_bytes: Option<u64>,
@@ -114,11 +116,17 @@ impl Row for Image {
         &["NAME", "VERSION", "STATE", "MEMORY", "DISK", "COLD BOOT", "CREATED"];
 
     fn cells(&self) -> Vec<String> {
+        // The code alone; the sentence was told by the build, and stands in the JSON.
+        let code = self.state_reason.as_ref().and_then(|reason| reason.split(':').next());
+        let state = match code {
+            Some(code) => format!("{} ({code})", self.state),
+            None => self.state.clone(),
+        };
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
         vec![
             self.name.clone(),
             self.version.clone(),
-            self.state.clone(),
+            state,
             or_dash(self.memory_mib.map(|mib| format!("{mib} MiB"))),
             or_dash(self.disk_bytes.map(bytes)),
             or_dash(self.cold_boot_ms.map(|ms| format!("{ms} ms"))),

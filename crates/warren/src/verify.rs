@@ -180,7 +180,13 @@ async fn image(client: &Client, status: &Status) -> Check {
         (Some(image), _) => Check::ok(IMAGE, format!("{} {}", image.name, image.version)),
         (None, Some(image)) => Check::broken(
             IMAGE,
-            format!("{} {} is {}", image.name, image.version, image.state),
+            format!(
+                "{} {} is {}{}",
+                image.name,
+                image.version,
+                image.state,
+                image.state_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default()
+            ),
             "where it is being built, wait; else see what the service logs and build it again",
         ),
         (None, None) => Check::broken(

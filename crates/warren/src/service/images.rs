@@ -203,15 +203,13 @@ async fn one(control: &Control, version: Version) -> Result<Image, ControlError>
     let name = &version.image.name;
     let builds = control.images().builds(name, version.version).await?;
     let build = builds.first();
-    let state = match (version.state, &version.state_reason) {
-        (VersionState::Successful, _) => version.status.as_str().to_owned(),
-        (state, Some(reason)) => format!("{} ({reason})", state.as_str()),
-        (state, None) => state.as_str().to_owned(),
-    };
+    let built = version.state == VersionState::Successful;
+    let state = if built { version.status.as_str() } else { version.state.as_str() };
     Ok(Image {
         name: name.to_string(),
         version: version.version.to_string(),
-        state,
+        state: state.into(),
+        state_reason: version.state_reason,
         memory_mib: Some(version.spec.memory_mib),
         cold_boot_ms: build.and_then(|b| b.cold_boot_ms),
         disk_bytes: build

@@ -64,6 +64,7 @@ fn measure(site: &Site, runs: u32, report: &mut Report) -> anyhow::Result<()> {
     let first = (0..runs).map(|_| session::first_result_ms(site)).collect();
     report.add("first_result", Unit::Ms, first);
     step("memory");
+    session::fleet(site, report);
     for _ in 0..runs {
         session::memory(site, report);
     }

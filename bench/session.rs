@@ -16,6 +16,8 @@ use std::{
 };
 
 /// A launch under emulation on a busy host.
+/// VMs that run at once where memory is measured for many.
+const FLEET: usize = 8;
 const LAUNCH_WAIT_MAX_S: u64 = 60;
 /// How long a launch, a worker or a new standby VM gets undisturbed before the next look or launch:
 /// with two cores, asking for the VMs meanwhile would be measured too.
@@ -142,15 +144,21 @@ struct Opened {
     vm: Value,
 }
 
+/// A session that was told that there is nothing to do.
+fn start_idle_session(site: &Site) -> String {
+    let platform = site.platform();
+    let session = platform.create_session();
+    let text = json!([{ "type": "text", "text": "Nothing to do yet." }]);
+    let events = json!({ "events": [{ "type": "user.message", "content": text }] });
+    let path = format!("/v1/sessions/{session}/events");
+    let (status, answer) = platform.request("POST", &path, Some(&events));
+    assert!((200..300).contains(&status), "{path}: {status} {answer}");
+    session
+}
+
 impl Opened {
     fn new(site: &Site) -> Self {
-        let platform = site.platform();
-        let session = platform.create_session();
-        let text = json!([{ "type": "text", "text": "Nothing to do yet." }]);
-        let events = json!({ "events": [{ "type": "user.message", "content": text }] });
-        let path = format!("/v1/sessions/{session}/events");
-        let (status, answer) = platform.request("POST", &path, Some(&events));
-        assert!((200..300).contains(&status), "{path}: {status} {answer}");
+        let session = start_idle_session(site);
         sleep(SETTLE);
         let vm = eventually("a launched VM", LAUNCH_WAIT_MAX_S, || {
             site.vms().into_iter().find(|vm| !vm["launch"].is_null())
@@ -194,6 +202,20 @@ pub(crate) fn first_result_ms(site: &Site) -> f64 {
 /// Proportional set size of a VM's VMM, as the list of VMs says it.
 fn pss_mib(vm: &Value) -> Vec<f64> {
     vm["usage"]["pss_kib"].as_f64().map(|kib| kib / 1024.0).into_iter().collect()
+}
+
+/// Idle memory of each of [`FLEET`] VMs that run at the same time.
+pub(crate) fn fleet(site: &Site, report: &mut Report) {
+    let sessions: Vec<String> = (0..FLEET).map(|_| start_idle_session(site)).collect();
+    eventually("the fleet", LAUNCH_WAIT_MAX_S * 2, || {
+        let launched = site.vms().iter().filter(|vm| !vm["launch"].is_null()).count();
+        (launched == FLEET).then_some(())
+    });
+    sleep(SETTLE);
+    let pss = site.vms().iter().flat_map(pss_mib).collect();
+    report.add("pss_idle_of_8", Unit::Mib, pss);
+    sessions.iter().for_each(|session| site.platform().archive(session));
+    site.quiet();
 }
 
 /// Memory of a VM that ran tools, and of the worker in it.

@@ -33,7 +33,7 @@ const LAUNCHER: &str = r#"{"Version":"2012-10-17","Statement":[
     {
         "Sid": "RunAndLookAfterSessions",
         "Effect": "Allow",
-        "Action": ["lambda:RunMicrovm", "lambda:GetMicrovm", "lambda:TerminateMicrovm"],
+        "Action": ["lambda:RunMicrovm", "lambda:GetMicrovm", "lambda:ResumeMicrovm", "lambda:TerminateMicrovm"],
         "Resource": "arn:aws:lambda:REGION:ACCOUNT:microvm-image:*"
     },
     {"Sid": "FindSessions", "Effect": "Allow", "Action": "lambda:ListMicrovms", "Resource": "*"},

@@ -118,7 +118,7 @@ fn no_image(site: &Site) {
     let session = platform.create_session();
     platform.start_turn(&session, &json!([{ "tool": "bash", "input": { "command": "true" } }]));
     eventually("the missing image in the log", 30, || {
-        let said = "No active version found for MicroVM image";
+        let said = "is there an image no-such-image";
         site.up_log().contains(said).then_some(())
     });
     site.restart_up(&[]);

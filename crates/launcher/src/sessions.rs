@@ -270,9 +270,11 @@ fn hint(code: &str, image: &str) -> String {
             "the launcher's role needs lambda:RunMicrovm and lambda:PassNetworkConnector for image \
              {image}, and iam:PassRole for the execution role"
         ),
-        "ResourceNotFoundException" => {
-            format!("build image {image} first, or name one that is there: warren image ls")
-        }
+        // A bare name that no image has is refused as an ARN that is not well formed.
+        "ResourceNotFoundException" | "ValidationException" => format!(
+            "is there an image {image} with an active version? `warren image ls` shows them, `warren image build` \
+             makes one; launcher.image chooses another"
+        ),
         "ServiceQuotaExceededException" => "end MicroVMs or raise the memory quota".into(),
         "ThrottlingException" => "lower the launcher's launches per second".into(),
         _ => "see AWS's message".into(),

@@ -215,6 +215,8 @@ pub(crate) fn fleet(site: &Site, report: &mut Report) {
     let pss = site.vms().iter().flat_map(pss_mib).collect();
     report.add("pss_idle_of_8", Unit::Mib, pss);
     sessions.iter().for_each(|session| site.platform().archive(session));
+    // Workers that had not claimed their session yet do not see its end.
+    site.warren(["rm", "--all"]).run();
     site.quiet();
 }
 

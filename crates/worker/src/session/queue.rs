@@ -1,9 +1,8 @@
 //! The environment's queue: wait for items of this VM's session and serve them.
 //!
-//! Other sessions' items are left to their own VMs. A poll hides an item for two seconds, from this
-//! worker too: so one that is not ours is followed by the next poll at once, or an older item that
-//! nobody serves would stand before ours for ever. When a sweep comes back to where it began, it
-//! pauses for longer than it hid them.
+//! Other sessions' items are left to their own VMs. A poll hides an item for two seconds, from all, so
+//! after one that is not ours this worker pauses for longer than that. One that comes a second time is
+//! served by nobody: it is passed over without a pause, or it would stand before ours for ever.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use super::{SessionContext, SessionError};
 
 const BLOCK_MS: u32 = 999;
 const RECLAIM_MS: u32 = 2000;
-const PAUSE_AFTER_SWEEP: Duration = Duration::from_secs(3);
+const PAUSE_AFTER_FOREIGN: Duration = Duration::from_secs(3);
 /// A platform that answers an empty poll at once is not asked again at once.
 const EMPTY_POLL_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_START: Duration = Duration::from_secs(1);
@@ -95,15 +94,11 @@ async fn next_item(
                     }
                     Some(item) => {
                         tracing::debug!(work = %item.id, "left to its own VM");
-                        if !passed_over.insert(item.id.to_string()) {
-                            passed_over.clear();
-                            tokio::time::sleep(PAUSE_AFTER_SWEEP).await;
+                        if passed_over.insert(item.id.to_string()) {
+                            tokio::time::sleep(PAUSE_AFTER_FOREIGN).await;
                         }
                     }
-                    None => {
-                        passed_over.clear();
-                        tokio::time::sleep_until((asked_at + EMPTY_POLL_MIN).into()).await;
-                    }
+                    None => tokio::time::sleep_until((asked_at + EMPTY_POLL_MIN).into()).await,
                 }
             }
             Err(error) if error.is_fatal() => return Err(refused(context, error)),

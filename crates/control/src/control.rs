@@ -3,7 +3,8 @@
 use crate::{
     BackDoor, Clock, ControlConfig, ControlError, Credentials, ImageArn, ImageBuilder, ImageName,
     Images, Logs, Microvm, MicrovmEvent, MicrovmFilter, MicrovmId, MicrovmState, Page, PageRequest,
-    RunMicrovm, Secrets, TimelineEntry, engine_events,
+    RunMicrovm, Secrets, TimelineEntry,
+    engine_events::{self, Sources},
     fleet::{Fleet, Parts},
     keeper::has_guest,
     life::{Event, Phase},
@@ -70,8 +71,9 @@ impl Control {
         let images = Images::new(fleet.clone());
         images.fail_interrupted().await?;
         // Events are listened to before it is looked what there is, so that nothing falls between.
-        let events = fleet.outside.engine.events();
-        fleet.tasks.spawn(engine_events::listen(fleet.clone(), events, ended_seen));
+        let engine = &fleet.outside.engine;
+        let sources = Sources { events: engine.events(), logs: engine.logs(), ended: ended_seen };
+        fleet.tasks.spawn(engine_events::listen(fleet.clone(), sources));
         fleet.reconcile_now().await?;
         fleet.tasks.spawn(reconcile::repeat(fleet.clone()));
         Ok(Arc::new(Self { fleet, images, secrets, stop_writing, writing, _on_drop: on_drop }))

@@ -3,10 +3,13 @@
 use crate::{
     LogRecord, LogTarget, MicrovmId, app_log::Addressed, error::chain, fleet::Fleet, life::Event,
 };
-use engine::{EngineEvent, VmId};
+use engine::{AppOutput, EngineEvent, VmId};
 use std::sync::Arc;
 use tokio::sync::{
-    broadcast::{Receiver, error::RecvError},
+    broadcast::{
+        self,
+        error::{RecvError, TryRecvError},
+    },
     mpsc,
 };
 use tracing::{info, warn};
@@ -17,12 +20,19 @@ const CONSOLE_BYTES_MAX: usize = 8 * 1024;
 /// Characters of the console's last line in a state reason.
 const REASON_LINE_CHARS_MAX: usize = 200;
 
-/// Until the control plane stops. `ended` names VMs that are gone, whose last output may still be
-/// on its way here: it is written first.
+/// What is listened to.
+pub(crate) struct Sources {
+    pub(crate) events: mpsc::UnboundedReceiver<EngineEvent>,
+    pub(crate) logs: broadcast::Receiver<AppOutput>,
+    /// Names VMs that are gone, whose last output may still be on its way here.
+    pub(crate) ended: mpsc::UnboundedReceiver<MicrovmId>,
+}
+
+/// Until the control plane stops. An end is heard before any output that comes after it, and after
+/// all that came before.
 pub(crate) async fn listen(
     fleet: Arc<Fleet>,
-    mut events: Receiver<EngineEvent>,
-    mut ended: mpsc::UnboundedReceiver<MicrovmId>,
+    Sources { mut events, mut logs, mut ended }: Sources,
 ) {
     loop {
         tokio::select! {
@@ -30,17 +40,22 @@ pub(crate) async fn listen(
             // First, or an engine that has much to say is listened to for ever.
             () = fleet.stop.cancelled() => break,
             event = events.recv() => match event {
-                Ok(event) => fleet.engine_event(event).await,
-                Err(RecvError::Lagged(missed)) => {
-                    warn!("{missed} events of the engine were missed; looking at every VM again");
-                    fleet.reconcile.notify_one();
+                Some(event) => {
+                    fleet.write_waiting(&mut logs).await;
+                    fleet.engine_event(event).await;
                 }
-                Err(RecvError::Closed) => break,
+                None => break,
             },
             Some(id) = ended.recv() => {
+                fleet.write_waiting(&mut logs).await;
                 fleet.end_log(&id).await;
                 fleet.app_logs.forget(&id);
             }
+            output = logs.recv() => match output {
+                Ok(output) => fleet.app_output(output).await,
+                Err(RecvError::Lagged(missed)) => lost(missed),
+                Err(RecvError::Closed) => break,
+            },
         }
     }
     for id in fleet.app_logs.ids() {
@@ -48,16 +63,32 @@ pub(crate) async fn listen(
     }
 }
 
+fn lost(missed: u64) {
+    warn!("{missed} pieces of apps' output came faster than they could be written, and are lost");
+}
+
 impl Fleet {
+    /// Writes as much output as waits now; what comes meanwhile is left for later.
+    async fn write_waiting(&self, logs: &mut broadcast::Receiver<AppOutput>) {
+        for _ in 0..logs.len() {
+            match logs.try_recv() {
+                Ok(output) => self.app_output(output).await,
+                Err(TryRecvError::Lagged(missed)) => lost(missed),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
+    }
+
+    async fn app_output(&self, AppOutput { id, error, data }: AppOutput) {
+        let Some(id) = microvm(&id) else { return };
+        let now = self.outside.clock.now();
+        if let Some(lines) = self.app_logs.push(&id, error, &data, now) {
+            self.write_log(lines).await;
+        }
+    }
+
     async fn engine_event(&self, event: EngineEvent) {
         match event {
-            EngineEvent::Log { id, error, data } => {
-                let Some(id) = microvm(&id) else { return };
-                let now = self.outside.clock.now();
-                if let Some(lines) = self.app_logs.push(&id, error, &data, now) {
-                    self.write_log(lines).await;
-                }
-            }
             EngineEvent::AppExited { id, exit } => {
                 let Some(id) = microvm(&id) else { return };
                 info!(microvm = %id, code = exit.code, "its app ended");

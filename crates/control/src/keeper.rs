@@ -11,7 +11,7 @@ use crate::{
     life::{Event, Life, Phase, Refusal, Step, Suspension, Terms, Work},
     store::{MicrovmRow, NewMark},
 };
-use engine::{EngineError, HookOutcome, HookRequest, LaunchSpec, Launched};
+use engine::{EngineError, HookOutcome, HookRequest, LaunchSpec, Launched, Origin};
 use futures::future::BoxFuture;
 use std::{
     sync::Arc,
@@ -374,7 +374,7 @@ async fn launch(
     }
     let spec = LaunchSpec {
         id,
-        template: row.template.clone(),
+        origin: Origin::Template(row.template.clone()),
         internet: row.egress_connectors.iter().any(|arn| arn.ends_with(INTERNET_EGRESS)),
     };
     let launched = engine.launch(spec).await?;

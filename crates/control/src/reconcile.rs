@@ -11,7 +11,7 @@ use crate::{
     keeper::{Beginning, OnHost},
     life::{Event, Phase},
 };
-use engine::Listing;
+use engine::{Listing, VmState};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -79,8 +79,11 @@ impl Fleet {
 
     async fn on_host(&self) -> Result<HashMap<MicrovmId, OnHost>, ControlError> {
         let listed = self.outside.engine.list().await?;
-        let known = listed.into_iter().filter_map(|Listing { id, running }| {
-            let on_host = if running { OnHost::Running } else { OnHost::Remains };
+        let known = listed.into_iter().filter_map(|Listing { id, state }| {
+            let on_host = match state {
+                VmState::Running => OnHost::Running,
+                VmState::Suspended | VmState::Remains => OnHost::Remains,
+            };
             // Others are the engine's own, such as the VM that a template is made in.
             Some((MicrovmId::parse(id.as_str()).ok()?, on_host))
         });

@@ -7,7 +7,10 @@ use std::{
     path::PathBuf,
     time::Duration,
 };
-use tokio::sync::{broadcast, mpsc};
+use tokio::{
+    net::TcpStream,
+    sync::{broadcast, mpsc},
+};
 use wire::{App, AppExit, ExecRequest, ExitStatus, HookOutcome, HookRequest, TerminalSize};
 
 /// Name of a VM on its host: the MicroVM's id (`microvm-<uuid>`). Letters, digits and `-` only.
@@ -18,7 +21,11 @@ pub struct VmId(String);
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct TemplateId(String);
 
-/// The name cannot be that of a VM or template: it becomes a file, a namespace and a cgroup.
+/// Name of a checkpoint: letters, digits and `-` only.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct CheckpointId(String);
+
+/// The name cannot be that of a VM, template or checkpoint: it becomes a file, a namespace and a cgroup.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not a name of letters, digits and '-', 1 to 64 of them")]
 pub struct BadName(String);
@@ -62,6 +69,17 @@ impl TemplateId {
     }
 }
 
+impl CheckpointId {
+    /// # Errors
+    /// [`BadName`] where it is not 1 to 64 letters, digits and `-`.
+    pub fn new(name: impl Into<String>) -> Result<Self, BadName> {
+        checked(name.into()).map(Self)
+    }
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for VmId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -69,6 +87,12 @@ impl fmt::Display for VmId {
 }
 
 impl fmt::Display for TemplateId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for CheckpointId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -96,16 +120,74 @@ pub trait Engine: Send + Sync + 'static {
     /// None: there is no such template, or it does not fit this host's VMM and must be made anew.
     async fn template(&self, id: &TemplateId) -> Result<Option<TemplateInfo>, EngineError>;
 
-    /// Removes a template's files. The caller knows that nothing runs from it.
+    /// Removes a template's files. One that a VM or a checkpoint is made from is
+    /// [`EngineError::InUse`].
     async fn remove_template(&self, id: &TemplateId) -> Result<(), EngineError>;
 
-    /// Clones a template into a running VM with an identity of its own. When it returns, the app
-    /// runs and the VM's network is up. What failed on the way has been taken back.
+    /// Clones a template or a checkpoint into a running VM with an identity of its own. When it
+    /// returns, the app runs and the VM's network is up. What failed on the way has been taken back.
     async fn launch(&self, spec: LaunchSpec) -> Result<Launched, EngineError>;
 
     /// Takes charge of a VM that an earlier process launched: its channel and its namespace's
     /// sockets are opened again.
     async fn adopt(&self, id: &VmId) -> Result<Launched, EngineError>;
+
+    /// Saves a running VM to disk, as far as it differs from its template, and ends its VMM: it uses
+    /// no memory and no CPU from then on, and stays listed, over restarts too, until it is resumed
+    /// or stopped. Where it fails, the VM runs on.
+    async fn suspend(&self, id: &VmId) -> Result<Suspended, EngineError> {
+        let _ = id;
+        Err(EngineError::NotSupported { operation: "suspending a VM" })
+    }
+
+    /// Lets a suspended VM go on where it was, as the same one: memory, processes, files and listening
+    /// sockets are there, connections to the outside are cut, the clock is right and the entropy new.
+    /// Where it fails, the VM is suspended still.
+    async fn resume(&self, id: &VmId) -> Result<Launched, EngineError> {
+        let _ = id;
+        Err(EngineError::NotSupported { operation: "resuming a VM" })
+    }
+
+    /// Saves a running or suspended VM as a checkpoint, from which any number of VMs can be launched
+    /// ([`Origin::Checkpoint`]). A running one is paused meanwhile and goes on.
+    async fn checkpoint(
+        &self,
+        id: &VmId,
+        checkpoint: &CheckpointId,
+    ) -> Result<CheckpointInfo, EngineError> {
+        let _ = (id, checkpoint);
+        Err(EngineError::NotSupported { operation: "saving a VM as a checkpoint" })
+    }
+
+    /// None: there is no such checkpoint.
+    async fn checkpoint_info(
+        &self,
+        id: &CheckpointId,
+    ) -> Result<Option<CheckpointInfo>, EngineError> {
+        let _ = id;
+        Ok(None)
+    }
+
+    async fn list_checkpoints(&self) -> Result<Vec<CheckpointInfo>, EngineError> {
+        Ok(Vec::new())
+    }
+
+    /// Removes a checkpoint; VMs that were launched from it live on. One that is gone succeeds.
+    async fn remove_checkpoint(&self, id: &CheckpointId) -> Result<(), EngineError> {
+        let _ = id;
+        Ok(())
+    }
+
+    /// A TCP connection to a port of the guest's network interface, made inside the VM's own
+    /// namespace: what a server in the VM sees as coming from its gateway, 10.0.0.1.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`] where nothing listens; [`EngineError::TimedOut`] where the guest
+    /// says nothing within some seconds; [`EngineError::NoSuchVm`] for one that does not run.
+    async fn dial(&self, id: &VmId, port: u16) -> Result<TcpStream, EngineError> {
+        let _ = (id, port);
+        Err(EngineError::NotSupported { operation: "connecting to a port of a VM" })
+    }
 
     /// Every VM of which anything is on this host: a process, a namespace, a file.
     async fn list(&self) -> Result<Vec<Listing>, EngineError>;
@@ -141,9 +223,12 @@ pub trait Engine: Send + Sync + 'static {
     /// Ends what is the engine's own, its standby VMs and tasks. Launched VMs run on.
     async fn shutdown(&self) {}
 
-    /// All that happens to VMs from now on. A receiver that falls behind is told so and must
-    /// look at [`Engine::list`] again.
-    fn events(&self) -> broadcast::Receiver<EngineEvent>;
+    /// How VMs and their apps end from now on: none is lost. There are at most two for each time
+    /// that a VM is launched, adopted or resumed, so what waits here is bounded by the number of VMs.
+    fn events(&self) -> mpsc::UnboundedReceiver<EngineEvent>;
+
+    /// What apps print from now on. A receiver that falls behind loses the oldest and is told so.
+    fn logs(&self) -> broadcast::Receiver<AppOutput>;
 }
 
 /// What runs VMs on this host.
@@ -200,10 +285,19 @@ pub struct TemplateInfo {
     pub disk_bytes: u64,
 }
 
+/// Where a VM begins.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Origin {
+    /// An image's app, right after it said that it is ready.
+    Template(TemplateId),
+    /// Another VM, at the moment when it was saved.
+    Checkpoint(CheckpointId),
+}
+
 #[derive(Clone, Debug)]
 pub struct LaunchSpec {
     pub id: VmId,
-    pub template: TemplateId,
+    pub origin: Origin,
     /// Whether the VM reaches the internet by NAT. The host, its private networks and other VMs
     /// are never reachable.
     pub internet: bool,
@@ -214,7 +308,7 @@ pub struct LaunchSpec {
 pub struct Launched {
     /// From the call to the app running.
     pub restore_ms: f64,
-    /// `standby`, `clone` or `adopted`.
+    /// `standby`, `clone`, `adopted` or `resumed`.
     pub path: &'static str,
     pub sockets: GuestSockets,
 }
@@ -234,12 +328,46 @@ pub struct GuestSockets {
     pub dns_tcp: TcpListener,
 }
 
-/// What is left of a VM on this host.
+/// What there is of a VM on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
     pub id: VmId,
-    /// Whether its VMM runs; false: only remains, to be removed with [`Engine::stop`].
-    pub running: bool,
+    pub state: VmState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VmState {
+    /// Its VMM runs.
+    Running,
+    /// It is whole on disk and can be resumed.
+    Suspended,
+    /// Only remains, to be removed with [`Engine::stop`].
+    Remains,
+}
+
+/// What suspending a VM took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Suspended {
+    /// Bytes on disk: memory that differs from the template's, and device state.
+    pub memory_bytes: u64,
+    /// Bytes on disk: what the VM wrote on top of its template's disk.
+    pub disk_bytes: u64,
+    /// From the guest's stop to the end of its VMM.
+    pub pause_ms: f64,
+}
+
+/// A VM as it was at one moment, to launch others from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckpointInfo {
+    pub id: CheckpointId,
+    /// What it is stored as a difference from.
+    pub template: TemplateId,
+    /// Bytes on disk: memory that differs from the template's, and device state.
+    pub memory_bytes: u64,
+    /// Bytes on disk: what was written on top of the template's disk, shared layers included.
+    pub disk_bytes: u64,
+    /// How long the source stood still; 0 where it was suspended.
+    pub pause_ms: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -255,10 +383,18 @@ pub struct VmUsage {
     pub guest_received_bytes: u64,
 }
 
+/// Output of a VM's app, as it came: not split into lines.
+#[derive(Clone, Debug)]
+pub struct AppOutput {
+    pub id: VmId,
+    /// Whether it came from standard error.
+    pub error: bool,
+    pub data: Vec<u8>,
+}
+
+/// How a VM or its app ended.
 #[derive(Clone, Debug)]
 pub enum EngineEvent {
-    /// Output of the app, as it came.
-    Log { id: VmId, error: bool, data: Vec<u8> },
     /// The app's first process ended; the VM still runs.
     AppExited { id: VmId, exit: AppExit },
     /// The VMM ended by itself: the guest crashed, was out of memory or powered off.
@@ -301,6 +437,19 @@ pub enum EngineError {
     NoSuchVm(VmId),
     #[error("there is no template {0} on this host")]
     NoSuchTemplate(TemplateId),
+    #[error("there is no checkpoint {0} on this host")]
+    NoSuchCheckpoint(CheckpointId),
+    #[error("checkpoint {0} exists already")]
+    CheckpointExists(CheckpointId),
+    #[error("VM {id}: {operation} is not possible while it is {state:?}")]
+    WrongState { id: VmId, operation: &'static str, state: VmState },
+    #[error("{subject} is in use by {user}")]
+    InUse { subject: String, user: String },
+    /// Nothing listens on a port of the guest.
+    #[error("VM {id}: nothing listens on port {port}")]
+    Refused { id: VmId, port: u16 },
+    #[error("{operation} is not supported by this engine")]
+    NotSupported { operation: &'static str },
     #[error("{subject}: {action}")]
     Host {
         subject: String,

@@ -7,6 +7,7 @@ mod api;
 mod cgroup;
 mod channel;
 mod command;
+mod events;
 mod firewall;
 mod namespace;
 mod qemu;
@@ -14,10 +15,12 @@ mod slot;
 mod state;
 
 pub use api::{
-    BadName, Engine, EngineError, EngineEvent, EngineReport, ExecInput, ExecOutput, ExecSession,
-    GuestSockets, LaunchSpec, Launched, Listing, TemplateId, TemplateInfo, TemplateSpec,
-    TemplateStage, VmId, VmUsage,
+    AppOutput, BadName, CheckpointId, CheckpointInfo, Engine, EngineError, EngineEvent,
+    EngineReport, ExecInput, ExecOutput, ExecSession, GuestSockets, LaunchSpec, Launched, Listing,
+    Origin, Suspended, TemplateId, TemplateInfo, TemplateSpec, TemplateStage, VmId, VmState,
+    VmUsage,
 };
+pub use events::Events;
 pub use qemu::{AcceleratorChoice, Qemu, QemuConfig};
 pub use wire::{
     App, AppExit, Attach, ExecRequest, ExitStatus, HookOutcome, HookRequest, TerminalSize,

@@ -20,9 +20,12 @@ use std::{
     path::{Path, PathBuf},
     thread,
 };
+use tokio::net::TcpSocket;
 
 /// The guest's own MAC address, in its template.
 pub(crate) const GUEST_MAC: &str = "52:54:00:77:00:02";
+/// The guest's address; its template has it.
+pub(crate) const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const TAP_MAC: &str = "52:54:00:77:00:01";
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const IMDS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
@@ -177,6 +180,16 @@ fn listen() -> Result<GuestSockets, EngineError> {
         platform: tcp(GATEWAY, 7430)?,
         dns_udp,
         dns_tcp: tcp(GATEWAY, 53)?,
+    })
+}
+
+/// A TCP socket of a VM's namespace, not connected yet: it stays there whoever uses it.
+pub(crate) fn socket(slot: Slot) -> Result<TcpSocket, EngineError> {
+    let path = path(slot);
+    let file = File::open(&path).map_err(|e| host_error(&path, "open", e))?;
+    in_thread(|| {
+        setns(&file, CloneFlags::CLONE_NEWNET).map_err(|e| host_error(&path, "enter", e.into()))?;
+        TcpSocket::new_v4().map_err(|e| host_error(&path, "make a socket", e))
     })
 }
 

@@ -22,9 +22,9 @@ pub(crate) mod vmm;
 pub use calibration::AcceleratorChoice;
 
 use crate::{
-    Engine, EngineError, EngineEvent, EngineReport, ExecRequest, ExecSession, HookOutcome,
-    HookRequest, LaunchSpec, Launched, Listing, TemplateId, TemplateInfo, TemplateSpec,
-    TemplateStage, VmId, VmUsage, cgroup,
+    AppOutput, Engine, EngineError, EngineEvent, EngineReport, Events, ExecRequest, ExecSession,
+    HookOutcome, HookRequest, LaunchSpec, Launched, Listing, TemplateId, TemplateInfo,
+    TemplateSpec, TemplateStage, VmId, VmState, VmUsage, cgroup,
     channel::Channel,
     firewall, namespace,
     slot::{self, Slot, Slots},
@@ -38,7 +38,7 @@ use standby::Standby;
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::{Read, Seek, SeekFrom},
+    io::{ErrorKind, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -46,15 +46,20 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::{broadcast, mpsc};
+use tokio::{
+    net::TcpStream,
+    sync::{broadcast, mpsc},
+};
 use tokio_util::task::TaskTracker;
 use vmm::Tools;
 use wire::{GuestMessage, HostMessage};
 
-/// Events that a slow listener may be behind before it is told to look for itself.
-const EVENTS_BEHIND_MAX: usize = 4096;
+/// Pieces of apps' output that a slow listener may be behind before it loses the oldest.
+const OUTPUT_BEHIND_MAX: usize = 4096;
 /// A guest under TCG on a busy host answers late, but not as late as this.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
+/// A guest accepts in milliseconds; on a busy host it may take this long.
+const DIAL_WAIT_MAX: Duration = Duration::from_secs(5);
 /// On top of a hook's own time, for the way there and back.
 const HOOK_SLACK: Duration = Duration::from_secs(5);
 /// On top of a guest's grace, for writing out and powering off.
@@ -91,7 +96,8 @@ struct Inner {
     accelerator: Accelerator,
     report: EngineReport,
     vms: Mutex<HashMap<VmId, Arc<Running>>>,
-    events: broadcast::Sender<EngineEvent>,
+    events: Arc<Events>,
+    logs: broadcast::Sender<AppOutput>,
     standby: Standby,
     tasks: TaskTracker,
     _lock: nix::fcntl::Flock<File>,
@@ -187,7 +193,8 @@ impl Inner {
             state,
             slots,
             vms: Mutex::default(),
-            events: broadcast::channel(EVENTS_BEHIND_MAX).0,
+            events: Arc::default(),
+            logs: broadcast::channel(OUTPUT_BEHIND_MAX).0,
             standby: Standby::new(config.standby),
             tasks: TaskTracker::new(),
             _lock: lock,
@@ -232,16 +239,18 @@ impl Inner {
 
     /// Passes on what the guest says unasked.
     fn listener(self: &Arc<Self>, id: &VmId) -> crate::channel::Listener {
-        let (events, id) = (self.events.clone(), id.clone());
-        Box::new(move |message| {
-            let id = id.clone();
-            let event = match message {
-                GuestMessage::Log { error, data } => EngineEvent::Log { id, error, data },
-                GuestMessage::AppExited { exit } => EngineEvent::AppExited { id, exit },
-                _ => return,
-            };
+        let (events, logs, id) = (self.events.clone(), self.logs.clone(), id.clone());
+        let told = AtomicBool::new(false);
+        Box::new(move |message| match message {
             // Nobody may be listening.
-            let _ = events.send(event);
+            GuestMessage::Log { error, data } => {
+                drop(logs.send(AppOutput { id: id.clone(), error, data }));
+            }
+            // Once, whatever a hostile guest says: this queue is not bounded.
+            GuestMessage::AppExited { exit } if !told.swap(true, Ordering::Relaxed) => {
+                events.tell(&EngineEvent::AppExited { id: id.clone(), exit });
+            }
+            _ => {}
         })
     }
 
@@ -260,7 +269,7 @@ impl Inner {
             let console = console_tail(&inner.state.vm(&id), CONSOLE_TAIL_BYTES);
             let reason = reason_of_end(running.slot, status, &console);
             tracing::warn!(vm = %id, reason, "a VM ended by itself");
-            let _ = inner.events.send(EngineEvent::Died { id, reason, console });
+            inner.events.tell(&EngineEvent::Died { id, reason, console });
         });
     }
 }
@@ -355,6 +364,27 @@ impl Engine for Qemu {
         running.channel.exec(request).await.map_err(|e| self.inner.explain(id, e))
     }
 
+    async fn dial(&self, id: &VmId, port: u16) -> Result<TcpStream, EngineError> {
+        let slot = self.inner.running(id)?.slot;
+        let socket = blocking(move || namespace::socket(slot)).await?;
+        let connected = socket.connect((namespace::GUEST, port).into());
+        match tokio::time::timeout(DIAL_WAIT_MAX, connected).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(e)) if e.kind() == ErrorKind::ConnectionRefused => {
+                Err(EngineError::Refused { id: id.clone(), port })
+            }
+            // No answer to ARP: the guest hangs.
+            Ok(Err(e)) if e.kind() != ErrorKind::HostUnreachable => {
+                Err(host_error(Path::new(id.as_str()), "connect to a port of the VM", e))
+            }
+            Ok(Err(_)) | Err(_) => Err(EngineError::TimedOut {
+                subject: id.to_string(),
+                what: format!("a connection to port {port}"),
+                after_ms: DIAL_WAIT_MAX.as_millis() as u64,
+            }),
+        }
+    }
+
     async fn usage(&self, id: &VmId) -> Result<VmUsage, EngineError> {
         let running = self.inner.running(id)?;
         blocking(move || usage::read(running.process.pid, running.slot)).await
@@ -382,8 +412,12 @@ impl Engine for Qemu {
         }
     }
 
-    fn events(&self) -> broadcast::Receiver<EngineEvent> {
+    fn events(&self) -> mpsc::UnboundedReceiver<EngineEvent> {
         self.inner.events.subscribe()
+    }
+
+    fn logs(&self) -> broadcast::Receiver<AppOutput> {
+        self.inner.logs.subscribe()
     }
 }
 
@@ -457,7 +491,8 @@ impl Inner {
         }
         found.retain(|id, _| !id.is_internal());
         self.trim_consoles();
-        Ok(found.into_iter().map(|(id, running)| Listing { id, running }).collect())
+        let state = |running| if running { VmState::Running } else { VmState::Remains };
+        Ok(found.into_iter().map(|(id, running)| Listing { id, state: state(running) }).collect())
     }
 
     /// A guest may write to its console without end; the host's disk has one.

@@ -4,9 +4,9 @@
 use crate::{Hook, MicrovmId};
 use async_trait::async_trait;
 use engine::{
-    AppExit, Engine, EngineError, EngineEvent, EngineReport, ExecRequest, ExecSession,
-    GuestSockets, HookOutcome, HookRequest, LaunchSpec, Launched, Listing, TemplateId,
-    TemplateInfo, TemplateSpec, TemplateStage, VmId, VmUsage,
+    AppExit, AppOutput, Engine, EngineError, EngineEvent, EngineReport, Events, ExecRequest,
+    ExecSession, GuestSockets, HookOutcome, HookRequest, LaunchSpec, Launched, Listing, Origin,
+    TemplateId, TemplateInfo, TemplateSpec, TemplateStage, VmId, VmState, VmUsage,
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -31,7 +31,8 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct FakeEngine {
     world: Mutex<World>,
-    events: broadcast::Sender<EngineEvent>,
+    events: Events,
+    logs: broadcast::Sender<AppOutput>,
 }
 
 #[derive(Debug, Default)]
@@ -52,7 +53,8 @@ struct FakeVm {
 
 impl FakeEngine {
     pub fn new() -> Self {
-        Self { world: Mutex::default(), events: broadcast::Sender::new(1024) }
+        let logs = broadcast::Sender::new(1024);
+        Self { world: Mutex::default(), events: Events::default(), logs }
     }
 
     /// What a hook answers from now on; at first, 200.
@@ -100,19 +102,20 @@ impl FakeEngine {
     /// Output of the app.
     pub fn print(&self, id: &MicrovmId, text: &str) {
         let data = text.as_bytes().to_vec();
-        self.tell(EngineEvent::Log { id: id.vm_id(), error: false, data });
+        // Nobody has to listen.
+        let _ = self.logs.send(AppOutput { id: id.vm_id(), error: false, data });
     }
 
     /// The app ends by itself.
     pub fn exit_app(&self, id: &MicrovmId, code: i32) {
-        self.tell(EngineEvent::AppExited { id: id.vm_id(), exit: AppExit { code } });
+        self.events.tell(&EngineEvent::AppExited { id: id.vm_id(), exit: AppExit { code } });
     }
 
     /// The guest ends by itself, and is heard doing so.
     pub fn kill(&self, id: &MicrovmId, reason: &str, console: &str) {
         self.kill_silently(id);
         let (reason, console) = (reason.to_owned(), console.to_owned());
-        self.tell(EngineEvent::Died { id: id.vm_id(), reason, console });
+        self.events.tell(&EngineEvent::Died { id: id.vm_id(), reason, console });
     }
 
     /// The guest ends by itself while nobody listens.
@@ -120,11 +123,6 @@ impl FakeEngine {
         if let Some(vm) = self.world().vms.get_mut(id.as_str()) {
             vm.running = false;
         }
-    }
-
-    fn tell(&self, event: EngineEvent) {
-        // Nobody has to listen.
-        let _ = self.events.send(event);
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -219,8 +217,12 @@ impl Engine for FakeEngine {
 
     async fn launch(&self, spec: LaunchSpec) -> Result<Launched, EngineError> {
         self.call(format!("launch {}", spec.id), |world| {
-            if !world.templates.contains_key(&spec.template) {
-                return Err(EngineError::NoSuchTemplate(spec.template));
+            let template = match spec.origin {
+                Origin::Template(template) => template,
+                Origin::Checkpoint(id) => return Err(EngineError::NoSuchCheckpoint(id)),
+            };
+            if !world.templates.contains_key(&template) {
+                return Err(EngineError::NoSuchTemplate(template));
             }
             if world.vms.contains_key(spec.id.as_str()) {
                 return Err(EngineError::Exists(spec.id));
@@ -245,7 +247,8 @@ impl Engine for FakeEngine {
     async fn list(&self) -> Result<Vec<Listing>, EngineError> {
         let listing = |(name, vm): (&String, &FakeVm)| {
             let id = VmId::new(name.clone()).ok()?;
-            Some(Listing { id, running: vm.running })
+            let state = if vm.running { VmState::Running } else { VmState::Remains };
+            Some(Listing { id, state })
         };
         Ok(self.world().vms.iter().filter_map(listing).collect())
     }
@@ -295,8 +298,12 @@ impl Engine for FakeEngine {
         }
     }
 
-    fn events(&self) -> broadcast::Receiver<EngineEvent> {
+    fn events(&self) -> mpsc::UnboundedReceiver<EngineEvent> {
         self.events.subscribe()
+    }
+
+    fn logs(&self) -> broadcast::Receiver<AppOutput> {
+        self.logs.subscribe()
     }
 }
 

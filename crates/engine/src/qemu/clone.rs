@@ -11,7 +11,7 @@ use super::{
     vmm::VmmSpec,
 };
 use crate::{
-    EngineError, GuestSockets, LaunchSpec, Launched, TemplateId, VmId, cgroup,
+    EngineError, GuestSockets, LaunchSpec, Launched, Origin, TemplateId, VmId, cgroup,
     channel::{Channel, Hello},
     firewall, namespace,
     slot::{self, Slot},
@@ -34,7 +34,6 @@ const LOAD_WAIT_MAX: Duration = Duration::from_secs(30);
 /// A VM that has been restored and not let go on yet.
 pub(crate) struct Restored {
     pub(crate) id: VmId,
-    pub(crate) template: TemplateId,
     slot: Slot,
     process: Process,
     qmp: Qmp,
@@ -79,7 +78,11 @@ impl Inner {
         if lock(&self.vms).contains_key(&spec.id) || self.state.vm(&spec.id).path().exists() {
             return Err(EngineError::Exists(spec.id));
         }
-        let standby = if spec.internet { self.take_standby(&spec.template).await } else { None };
+        let template = match &spec.origin {
+            Origin::Template(template) => template.clone(),
+            Origin::Checkpoint(id) => return Err(EngineError::NoSuchCheckpoint(id.clone())),
+        };
+        let standby = if spec.internet { self.take_standby(&template).await } else { None };
         let (restored, path) = match standby {
             Some(restored) => {
                 let standby = restored.id.clone();
@@ -89,14 +92,13 @@ impl Inner {
                         // Half renamed: what is left goes by either name.
                         self.undo(&standby).await;
                         self.undo(&spec.id).await;
-                        self.refill_standby(&spec.template);
+                        self.refill_standby(&template);
                         return Err(e);
                     }
                 }
             }
-            None => (self.restore(&spec).await?, "clone"),
+            None => (self.restore(&spec.id, &template, spec.internet).await?, "clone"),
         };
-        let template = restored.template.clone();
         let result = self.let_go_on(restored).await;
         self.refill_standby(&template);
         match result {
@@ -129,34 +131,38 @@ impl Inner {
     /// Restores a clone up to the point where it would go on.
     pub(crate) async fn restore(
         self: &Arc<Self>,
-        spec: &LaunchSpec,
+        id: &VmId,
+        template: &TemplateId,
+        internet: bool,
     ) -> Result<Restored, EngineError> {
-        let (inner, wanted) = (self.clone(), spec.clone());
-        let result = match blocking(move || inner.start_clone(&wanted)).await {
-            Ok(started) => self.connect(spec, started).await,
+        let (inner, vm, wanted) = (self.clone(), id.clone(), template.clone());
+        let result = match blocking(move || inner.start_clone(&vm, &wanted, internet)).await {
+            Ok(started) => self.connect(id, started).await,
             Err(e) => Err(e),
         };
         if result.is_err() {
-            self.undo(&spec.id).await;
+            self.undo(id).await;
         }
         result
     }
 
     fn start_clone(
         &self,
-        spec: &LaunchSpec,
+        id: &VmId,
+        template: &TemplateId,
+        internet: bool,
     ) -> Result<(Slot, Child, Qmp, GuestSockets), EngineError> {
-        let template = self.state.template(&spec.template);
         let manifest = self
-            .manifest(&spec.template)?
-            .ok_or_else(|| EngineError::NoSuchTemplate(spec.template.clone()))?;
-        let place = self.prepare(&spec.id, manifest.memory_mib, spec.internet)?;
+            .manifest(template)?
+            .ok_or_else(|| EngineError::NoSuchTemplate(template.clone()))?;
+        let place = self.prepare(id, manifest.memory_mib, internet)?;
         let Place { slot, dir, cgroups, tap, sockets } = place;
-        let record = VmRecord { slot: slot.number(), template: spec.template.to_string() };
+        let record = VmRecord { slot: slot.number(), template: template.to_string() };
+        let template = self.state.template(template);
         write_json(&dir.record(), &record)?;
         create_overlay(&dir, &manifest)?;
         let vmm = VmmSpec {
-            name: spec.id.as_str(),
+            name: id.as_str(),
             machine: self.machine(manifest.memory_mib, manifest.vcpus),
             start: Start::Restore,
             dir: &dir,
@@ -173,7 +179,7 @@ impl Inner {
             Err(e) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                Err(vmm_failed(&spec.id, &dir, &e))
+                Err(vmm_failed(id, &dir, &e))
             }
         }
     }
@@ -200,16 +206,15 @@ impl Inner {
 
     async fn connect(
         self: &Arc<Self>,
-        spec: &LaunchSpec,
+        id: &VmId,
         (slot, child, qmp, sockets): (Slot, Child, Qmp, GuestSockets),
     ) -> Result<Restored, EngineError> {
         let process = Process::of_child(child)
-            .map_err(|e| host_error(Path::new(spec.id.as_str()), "watch the VMM", e))?;
-        let socket = self.state.vm(&spec.id).agent_socket();
-        let (channel, hello) = Channel::connect(&socket, self.listener(&spec.id)).await?;
+            .map_err(|e| host_error(Path::new(id.as_str()), "watch the VMM", e))?;
+        let socket = self.state.vm(id).agent_socket();
+        let (channel, hello) = Channel::connect(&socket, self.listener(id)).await?;
         channel.greet().await?;
-        let (id, template) = (spec.id.clone(), spec.template.clone());
-        Ok(Restored { id, template, slot, process, qmp, channel, hello, sockets })
+        Ok(Restored { id: id.clone(), slot, process, qmp, channel, hello, sockets })
     }
 
     /// Lets a restored VM go on, as one of its own: before its app does anything, it has its identity.

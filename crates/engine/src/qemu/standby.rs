@@ -4,7 +4,7 @@
 //! as a clone made at the launch.
 
 use super::{Inner, clone::Restored, lock};
-use crate::{EngineError, LaunchSpec, TemplateId, VmId};
+use crate::{EngineError, TemplateId, VmId};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
@@ -80,12 +80,7 @@ impl Inner {
     }
 
     async fn add_standby(self: Arc<Self>, template: TemplateId) {
-        let spec = LaunchSpec {
-            id: VmId::internal("standby"),
-            template: template.clone(),
-            internet: true,
-        };
-        let restored = self.restore(&spec).await;
+        let restored = self.restore(&VmId::internal("standby"), &template, true).await;
         let unwanted = {
             let mut pool = lock(&self.standby.pool);
             if let Some(coming) = pool.coming.get_mut(&template) {

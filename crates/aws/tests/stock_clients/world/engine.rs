@@ -4,9 +4,9 @@
 use async_trait::async_trait;
 use control::{BuildFailure, BuildProgress, BuildRequest, BuiltRootfs, ImageBuilder};
 use engine::{
-    Engine, EngineError, EngineEvent, EngineReport, ExecRequest, ExecSession, GuestSockets,
-    HookOutcome, HookRequest, LaunchSpec, Launched, Listing, TemplateId, TemplateInfo,
-    TemplateSpec, TemplateStage, VmId, VmUsage,
+    AppOutput, Engine, EngineError, EngineEvent, EngineReport, Events, ExecRequest, ExecSession,
+    GuestSockets, HookOutcome, HookRequest, LaunchSpec, Launched, Listing, TemplateId,
+    TemplateInfo, TemplateSpec, TemplateStage, VmId, VmState, VmUsage,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,8 @@ use tokio::sync::{broadcast, mpsc};
 pub(super) struct PaperEngine {
     vms: Mutex<BTreeSet<VmId>>,
     templates: Mutex<BTreeMap<String, TemplateInfo>>,
-    events: broadcast::Sender<EngineEvent>,
+    events: Events,
+    logs: broadcast::Sender<AppOutput>,
 }
 
 impl PaperEngine {
@@ -27,7 +28,8 @@ impl PaperEngine {
         Self {
             vms: Mutex::default(),
             templates: Mutex::default(),
-            events: broadcast::channel(16).0,
+            events: Events::default(),
+            logs: broadcast::channel(16).0,
         }
     }
 
@@ -89,7 +91,7 @@ impl Engine for PaperEngine {
 
     async fn list(&self) -> Result<Vec<Listing>, EngineError> {
         let vms = self.vms.lock().unwrap();
-        Ok(vms.iter().map(|id| Listing { id: id.clone(), running: true }).collect())
+        Ok(vms.iter().map(|id| Listing { id: id.clone(), state: VmState::Running }).collect())
     }
 
     async fn stop(&self, id: &VmId, _grace: Option<Duration>) -> Result<(), EngineError> {
@@ -121,8 +123,12 @@ impl Engine for PaperEngine {
         Ok(Duration::from_millis(1200))
     }
 
-    fn events(&self) -> broadcast::Receiver<EngineEvent> {
+    fn events(&self) -> mpsc::UnboundedReceiver<EngineEvent> {
         self.events.subscribe()
+    }
+
+    fn logs(&self) -> broadcast::Receiver<AppOutput> {
+        self.logs.subscribe()
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     BackDoor, Clock, ControlConfig, ControlError, Credentials, ImageArn, ImageBuilder, ImageName,
     Images, Logs, Microvm, MicrovmEvent, MicrovmFilter, MicrovmId, MicrovmState, Page, PageRequest,
-    RunMicrovm, Secrets, TimelineEntry,
+    ProxyTokens, RunMicrovm, Secrets, TimelineEntry,
     engine_events::{self, Sources},
     fleet::{Fleet, Parts},
     keeper::has_guest,
@@ -42,6 +42,7 @@ pub struct Control {
     fleet: Arc<Fleet>,
     images: Images,
     secrets: Secrets,
+    proxy_tokens: Arc<ProxyTokens>,
     /// Ends the log writer, after everyone who has something to write.
     stop_writing: CancellationToken,
     writing: TaskTracker,
@@ -65,6 +66,7 @@ impl Control {
         let writing = TaskTracker::new();
         writing.spawn(writer);
         let secrets = Secrets::new(store.clone(), &key, outside.clock.clone(), &config);
+        let proxy_tokens = Arc::new(ProxyTokens::new(&key, outside.clock.clone()));
         let on_drop = [stop.clone().drop_guard(), stop_writing.clone().drop_guard()];
         let (ended, ended_seen) = mpsc::unbounded_channel();
         let fleet = Fleet::new(Parts { config, outside, store, logs, credentials, ended, stop });
@@ -76,7 +78,15 @@ impl Control {
         fleet.tasks.spawn(engine_events::listen(fleet.clone(), sources));
         fleet.reconcile_now().await?;
         fleet.tasks.spawn(reconcile::repeat(fleet.clone()));
-        Ok(Arc::new(Self { fleet, images, secrets, stop_writing, writing, _on_drop: on_drop }))
+        Ok(Arc::new(Self {
+            fleet,
+            images,
+            secrets,
+            proxy_tokens,
+            stop_writing,
+            writing,
+            _on_drop: on_drop,
+        }))
     }
 
     /// Ends every task of this process in order; the VMs go on.
@@ -126,6 +136,11 @@ impl Control {
 
     pub fn secrets(&self) -> &Secrets {
         &self.secrets
+    }
+
+    /// Tokens of the VMs' endpoints.
+    pub fn proxy_tokens(&self) -> &Arc<ProxyTokens> {
+        &self.proxy_tokens
     }
 
     pub fn logs(&self) -> &Logs {

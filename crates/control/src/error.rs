@@ -39,6 +39,19 @@ pub enum ControlError {
     #[error("the page token is not one of this list")]
     BadPageToken,
 
+    // Tokens of endpoints
+    #[error(
+        "Shell access requires SHELL_INGRESS network connector to be configured on the MicroVM."
+    )]
+    NoShellIngress,
+    #[error(
+        "ALL_INGRESS cannot be combined with other ingress network connectors; use HTTP_INGRESS \
+         and/or SHELL_INGRESS instead"
+    )]
+    CombinedIngress,
+    #[error("{0}")]
+    BadTokenRequest(String),
+
     // Images
     #[error("MicroVMImage not found for MicroVMImageID: {0}")]
     ImageNotFound(String),

@@ -26,6 +26,7 @@ mod log_target;
 mod log_writer;
 mod logs;
 mod microvm;
+mod proxy_token;
 mod reconcile;
 mod run;
 mod seal;
@@ -60,6 +61,9 @@ pub use microvm::{
     AutoResume, IdlePolicy, LogTarget, Logging, MAXIMUM_DURATION, Mark, Microvm, MicrovmEvent,
     MicrovmFilter, MicrovmState, Page, PageRequest, RUN_HOOK_PAYLOAD_BYTES_MAX, RunMicrovm,
     TimelineEntry,
+};
+pub use proxy_token::{
+    BadToken, Grant, Ingress, ProxyTokens, Reach, TOKEN_CHARS_MAX, TOKEN_LIFE_MAX,
 };
 pub use secrets::{
     CreateSecret, OpenedSecret, PutSecret, SECRET_BYTES_MAX, STAGE_CURRENT, STAGE_PENDING,

@@ -34,6 +34,7 @@ pub(crate) struct KeyFile {
 pub(crate) enum Purpose {
     SecretValue,
     SessionToken,
+    ProxyToken,
 }
 
 impl Purpose {
@@ -41,6 +42,7 @@ impl Purpose {
         match self {
             Self::SecretValue => b"warren secret value 1",
             Self::SessionToken => b"warren session token 1",
+            Self::ProxyToken => b"warren proxy token 1",
         }
     }
 }
@@ -61,11 +63,30 @@ impl KeyFile {
     }
 
     pub(crate) fn sealer(&self, purpose: Purpose) -> Sealer {
+        Sealer { path: self.path.clone(), key: self.key(purpose) }
+    }
+
+    /// The key that is derived for a purpose.
+    pub(crate) fn key(&self, purpose: Purpose) -> LessSafeKey {
         let label = [purpose.label()];
         let derived = Salt::new(HKDF_SHA256, &[]).extract(&self.key);
         let key = derived.expand(&label, &AES_256_GCM).map(UnboundKey::from);
-        let key = key.expect("AES-256 takes a key of the length that its own algorithm names");
-        Sealer { path: self.path.clone(), key: LessSafeKey::new(key) }
+        LessSafeKey::new(
+            key.expect("AES-256 takes a key of the length that its own algorithm names"),
+        )
+    }
+
+    /// A name of this key file that tells nothing of its content.
+    pub(crate) fn name(&self) -> String {
+        let digest = ring::digest::digest(&ring::digest::SHA256, &self.key);
+        // Of the digest of a digest, since the first could be a derivation of somebody's.
+        let digest = ring::digest::digest(&ring::digest::SHA256, digest.as_ref());
+        hex::encode(digest.as_ref().get(..8).unwrap_or_default())
+    }
+
+    /// A key that is written nowhere.
+    pub(crate) fn random() -> Self {
+        Self { path: PathBuf::new(), key: rand::random() }
     }
 }
 

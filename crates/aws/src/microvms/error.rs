@@ -53,6 +53,9 @@ pub(super) fn from_control(error: ControlError) -> ApiError {
         | E::BadMaximumDuration { .. }
         | E::ClientTokenReused
         | E::BadPageToken
+        | E::NoShellIngress
+        | E::CombinedIngress
+        | E::BadTokenRequest(_)
         | E::ImageExists(_)
         | E::ImageNotDeletable(_)
         | E::ImageInUse(_)

@@ -3,6 +3,8 @@
 //! Order of a call: the model's constraints (before anything), rights, Warren's own rules, then
 //! `control`. On the wire unset members are explicit nulls, as the live service sends them.
 
+mod create_microvm_auth_token;
+mod create_microvm_shell_auth_token;
 mod delete_microvm_image;
 mod delete_microvm_image_version;
 mod describe;
@@ -46,6 +48,8 @@ pub(crate) static SERVICE: Service = Service {
         &terminate_microvm::OPERATION,
         &suspend_microvm::OPERATION,
         &resume_microvm::OPERATION,
+        &create_microvm_auth_token::OPERATION,
+        &create_microvm_shell_auth_token::OPERATION,
         &get_microvm_image::OPERATION,
         &list_microvm_images::OPERATION,
         &delete_microvm_image::OPERATION,
@@ -61,8 +65,6 @@ pub(crate) static SERVICE: Service = Service {
     unavailable: &[
         (Method::POST, "/2025-09-09/microvm-images", "CreateMicrovmImage"),
         (Method::PUT, "/2025-09-09/microvm-images/{}", "UpdateMicrovmImage"),
-        (Method::POST, "/2025-09-09/microvms/{}/auth-token", "CreateMicrovmAuthToken"),
-        (Method::POST, "/2025-09-09/microvms/{}/shell-auth-token", "CreateMicrovmShellAuthToken"),
         (Method::GET, "/2017-03-31/tags/{}", "ListTags"),
         (Method::POST, "/2017-03-31/tags/{}", "TagResource"),
         (Method::DELETE, "/2017-03-31/tags/{}", "UntagResource"),

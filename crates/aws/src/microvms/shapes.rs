@@ -12,11 +12,12 @@ pub(super) static ROLE_ARN: Shape =
 pub(super) static BOOLEAN: Shape = Shape::Boolean;
 pub(super) static CLIENT_TOKEN: Shape = Shape::text(1, 128);
 pub(super) static MAX_RESULTS: Shape = Shape::Integer { min: 1, max: 50 };
+pub(super) static POSITIVE: Shape = Shape::Integer { min: 1, max: i64::MAX };
 
 static CONNECTOR: Shape = Shape::text(1, 2048);
 pub(super) static CONNECTORS: Shape = Shape::List { min: 0, max: 10, of: &CONNECTOR };
 
-static NOTHING: Shape = Shape::Structure(&[]);
+pub(super) static NOTHING: Shape = Shape::Structure(&[]);
 static LOG_GROUP: Shape = Shape::matching(1, 512, r"[a-zA-Z0-9_\-/.#]+");
 static LOG_STREAM: Shape = Shape::matching(1, 512, "[^:*]*");
 static CLOUD_WATCH: Shape = Shape::Structure(&[

@@ -105,6 +105,23 @@ def wire(vms, microvm):
     assert answers[-1]["body"] == b"{}", answers[-1]
 
 
+def endpoint_tokens(vms, unknown):
+    fails("ResourceNotFoundException", vms.create_microvm_auth_token, microvmIdentifier=unknown, http=404,
+          expirationInMinutes=5, allowedPorts=[{"allPorts": {}}])
+    id = vms.run_microvm(imageIdentifier=IMAGE)["microvmId"]
+    kinds = [{"port": 8080}, {"range": {"startPort": 9000, "endPort": 9010}}, {"allPorts": {}}]
+    token = vms.create_microvm_auth_token(microvmIdentifier=id, expirationInMinutes=60, allowedPorts=kinds)["authToken"]
+    assert list(token) == ["X-aws-proxy-auth"] and token["X-aws-proxy-auth"].count(".") == 4, token
+    fails("ValidationException", vms.create_microvm_auth_token, microvmIdentifier=id, http=400, expirationInMinutes=61,
+          allowedPorts=kinds, text="ExpirationMinutes 61 exceeded max allowed of 60.")
+    fails("ValidationException", vms.create_microvm_auth_token, microvmIdentifier=id, expirationInMinutes=1,
+          allowedPorts=[{"range": {"startPort": 9, "endPort": 8}}], text="the range begins with 9")
+    fails("ValidationException", vms.create_microvm_shell_auth_token, microvmIdentifier=id, http=400,
+          expirationInMinutes=5, text="Shell access requires SHELL_INGRESS network connector to be configured on the MicroVM.")
+    id = vms.run_microvm(imageIdentifier=IMAGE, ingressNetworkConnectors=[CONNECTOR + "SHELL_INGRESS"])["microvmId"]
+    assert vms.create_microvm_shell_auth_token(microvmIdentifier=id, expirationInMinutes=5)["authToken"]["X-aws-proxy-auth"]
+
+
 def microvm_errors(vms):
     unknown = "microvm-6f6b1a52-1111-4111-8111-111111111111"
     missing = fails("ResourceNotFoundException", vms.get_microvm, microvmIdentifier=unknown, http=404,
@@ -132,8 +149,7 @@ def microvm_errors(vms):
         fails("AccessDeniedException", vms.run_microvm, imageIdentifier=IMAGE, http=403,
               executionRoleArn=f"{ACCOUNT}:role/{role}", text=f"iam:PassRole on resource: {ACCOUNT}:role/{role}")
     fails("ValidationException", vms.list_microvms, nextToken="nonsense", http=400)
-    fails("UnknownOperationException", vms.create_microvm_auth_token, microvmIdentifier=unknown, http=404,
-          expirationInMinutes=5, allowedPorts=[{"allPorts": {}}], text="CreateMicrovmAuthToken")
+    endpoint_tokens(vms, unknown)
 
     # The model's constraints, past the client's own check of them.
     loose = boto3.client("lambda-microvms", config=CONFIG.merge(Config(parameter_validation=False)))

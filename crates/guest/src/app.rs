@@ -90,6 +90,7 @@ fn pump(name: &str, mut from: fs::File, outbox: Outbox, error: bool) -> Result<(
 /// Stops the app where it stands and lets the machine come to rest.
 pub(crate) fn freeze() -> Result<(), String> {
     set_frozen("1")?;
+    wait_until_frozen()?;
     nix::unistd::sync();
     wait_for_clock();
     sleep(PAGE_REPORT_WAIT);
@@ -97,24 +98,27 @@ pub(crate) fn freeze() -> Result<(), String> {
     Ok(())
 }
 
-/// Lets it go on.
+/// Lets it go on. Its tasks have been woken when the kernel takes the write.
 pub(crate) fn thaw() -> Result<(), String> {
     set_frozen("0")
 }
 
 fn set_frozen(value: &str) -> Result<(), String> {
     let path = format!("{CGROUP}/cgroup.freeze");
-    fs::write(&path, value).map_err(|e| format!("{path}: {e}"))?;
+    fs::write(&path, value).map_err(|e| format!("{path}: {e}"))
+}
+
+/// Each task freezes when it next looks for signals.
+fn wait_until_frozen() -> Result<(), String> {
+    let path = format!("{CGROUP}/cgroup.events");
     let start = Instant::now();
-    let wanted = format!("frozen {value}");
     loop {
-        let path = format!("{CGROUP}/cgroup.events");
         let events = fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
-        if events.lines().any(|line| line == wanted) {
+        if events.lines().any(|line| line == "frozen 1") {
             return Ok(());
         }
         if start.elapsed() > FREEZE_WAIT_MAX {
-            return Err(format!("the app did not become {wanted} within {FREEZE_WAIT_MAX:?}"));
+            return Err(format!("the app did not freeze within {FREEZE_WAIT_MAX:?}"));
         }
         sleep(Duration::from_millis(1));
     }

@@ -1,6 +1,6 @@
 //! From the kernel's hand-over to a machine that can serve: a flat list of steps.
 
-use crate::{network, say};
+use crate::{identity, network, say};
 use nix::{
     mount::{MsFlags, mount},
     unistd::{chdir, chroot},
@@ -30,6 +30,7 @@ pub(crate) fn bring_up() -> Result<File, String> {
     mount_root()?;
     move_into_root()?;
     mount_run_time_file_systems()?;
+    identity::make_room()?;
     network::configure()?;
     open_port("agent")
 }

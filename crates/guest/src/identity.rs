@@ -2,13 +2,16 @@
 //! numbers, clock and names, until this has run.
 
 use nix::{
+    mount::{MsFlags, mount},
     sys::time::TimeSpec,
     time::{ClockId, clock_settime},
     unistd::sethostname,
 };
 use std::{
     fs::{self, File},
+    io,
     os::fd::AsRawFd,
+    path::{Path, PathBuf},
     time::Duration,
 };
 use wire::Identity;
@@ -18,6 +21,9 @@ mod request {
     nix::ioctl_write_ptr_bad!(add_entropy, 0x4008_5203, libc::c_void);
     nix::ioctl_none_bad!(reseed, 0x5207);
 }
+
+/// Where the files are that name this VM, in memory.
+const OWN_FILES: &str = "/run/warren/identity";
 
 /// Bytes of entropy in an identity.
 const ENTROPY_BYTES: usize = 64;
@@ -36,12 +42,31 @@ pub(crate) fn adopt(identity: &Identity) -> Result<(), String> {
     let now = TimeSpec::from_duration(Duration::from_nanos(identity.unix_time_ns));
     clock_settime(ClockId::CLOCK_REALTIME, now).map_err(|e| format!("set the clock: {e}"))?;
     sethostname(&identity.hostname).map_err(|e| format!("set the host name: {e}"))?;
-    write("/etc/hostname", &format!("{}\n", identity.hostname))?;
-    write("/etc/machine-id", &format!("{}\n", identity.machine_id))
+    for (name, text) in [("hostname", &identity.hostname), ("machine-id", &identity.machine_id)] {
+        let path = own_file(name);
+        fs::write(&path, format!("{text}\n")).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    Ok(())
 }
 
-fn write(path: &str, text: &str) -> Result<(), String> {
-    fs::write(path, text).map_err(|e| format!("{path}: {e}"))
+fn own_file(name: &str) -> PathBuf {
+    Path::new(OWN_FILES).join(name)
+}
+
+/// Lays files in memory over those of the image that name the machine. A clone then takes its names on
+/// without its disk, whose first write alone takes as long as all else in [`adopt`].
+pub(crate) fn make_room() -> Result<(), String> {
+    let none = None::<&str>;
+    fs::create_dir_all(OWN_FILES).map_err(|e| format!("{OWN_FILES}: {e}"))?;
+    fs::create_dir_all("/etc").map_err(|e| format!("/etc: {e}"))?;
+    for name in ["hostname", "machine-id"] {
+        let (own, shown) = (own_file(name), Path::new("/etc").join(name));
+        let failed = |e: io::Error| format!("{}: {e}", shown.display());
+        let content = fs::read(&shown).or_else(|_| File::create(&shown).map(|_| Vec::new()));
+        fs::write(&own, content.map_err(failed)?).map_err(failed)?;
+        mount(Some(&own), &shown, none, MsFlags::MS_BIND, none).map_err(|e| failed(e.into()))?;
+    }
+    Ok(())
 }
 
 fn renew_entropy(bytes: &[u8]) -> Result<(), String> {

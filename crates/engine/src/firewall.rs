@@ -4,7 +4,10 @@
 //! and its private networks are closed; the services that a VM may use are sockets inside its
 //! namespace ([`crate::GuestSockets`]) and need no rule here.
 
-use crate::{EngineError, command, slot};
+use crate::{
+    EngineError, command,
+    slot::{self, Slot},
+};
 use std::path::Path;
 
 /// What is not the internet: RFC 6890's special ranges, private networks and the VMs' own links.
@@ -42,8 +45,9 @@ table ip warren {{
     )
 }
 
-/// Puts the host's table up and lets the host forward.
-pub(crate) fn put_up(_: &slot::Lock) -> Result<(), EngineError> {
+/// Puts the host's table up and lets the host forward. It stays as long as a slot is taken, the one that
+/// is shown here among them. Done for each VM: something may have emptied the host's rules meanwhile.
+pub(crate) fn put_up(_taken: Slot) -> Result<(), EngineError> {
     let forward = Path::new("/proc/sys/net/ipv4/ip_forward");
     std::fs::write(forward, "1").map_err(|e| crate::state::host_error(forward, "write 1", e))?;
     command::run("nft", &["-f", "-"], &host_rules())

@@ -33,23 +33,18 @@ const IMDS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 /// cannot be removed any more.
 const DIRECTORY: &str = "/run/warren/netns";
 
-/// What a new namespace gives.
-pub(crate) struct Namespace {
-    pub(crate) tap: OwnedFd,
-    pub(crate) sockets: GuestSockets,
-}
-
 fn path(slot: Slot) -> PathBuf {
     Path::new(DIRECTORY).join(slot.name())
 }
 
-/// Makes the namespace of a slot; what is left of an earlier one is removed first.
-pub(crate) fn create(slot: Slot, internet: bool) -> Result<Namespace, EngineError> {
+/// Makes the namespace of a slot with nothing in it but its tap; what is left of an earlier one is removed
+/// first.
+pub(crate) fn create(slot: Slot) -> Result<OwnedFd, EngineError> {
     remove(slot)?;
     let path = path(slot);
     fs::create_dir_all(DIRECTORY).map_err(|e| host_error(Path::new(DIRECTORY), "create", e))?;
     File::create_new(&path).map_err(|e| host_error(&path, "create", e))?;
-    let namespace = in_thread(|| {
+    in_thread(|| {
         let failed = |action: &'static str| {
             let path = &path;
             move |e: nix::Error| host_error(path, action, e.into())
@@ -58,26 +53,53 @@ pub(crate) fn create(slot: Slot, internet: bool) -> Result<Namespace, EngineErro
         let own = Some("/proc/thread-self/ns/net");
         mount(own, &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .map_err(failed("keep the namespace"))?;
-        configure(slot, internet)
-    })?;
-    let up = format!(
-        "addr add {}/30 dev {}\nlink set {} up\n",
-        slot.host_address(),
-        slot.veth(),
-        slot.veth()
-    );
-    command::run("ip", &["-batch", "-"], &up)?;
-    Ok(namespace)
+        open_tap()
+    })
+}
+
+/// A namespace's links, addresses and rules in the making, while its VMM starts.
+pub(crate) struct Connecting(Option<thread::JoinHandle<Result<GuestSockets, EngineError>>>);
+
+/// Connects a new namespace. The processes that do it take as long as a VMM to start.
+pub(crate) fn connect(slot: Slot, internet: bool) -> Result<Connecting, EngineError> {
+    let connected = move || {
+        firewall::put_up(slot)?;
+        let sockets = inside(slot, || configure(slot, internet))?;
+        let (address, veth) = (slot.host_address(), slot.veth());
+        let up = format!("addr add {address}/30 dev {veth}\nlink set {veth} up\n");
+        command::run("ip", &["-batch", "-"], &up)?;
+        Ok(sockets)
+    };
+    thread::Builder::new()
+        .name("network".into())
+        .spawn(connected)
+        .map(|thread| Connecting(Some(thread)))
+        .map_err(|e| host_error(Path::new(DIRECTORY), "start a thread", e))
+}
+
+impl Connecting {
+    /// The guest may go on only after this.
+    pub(crate) fn wait(mut self) -> Result<GuestSockets, EngineError> {
+        match self.0.take().map(thread::JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => unreachable!("it is taken here and in drop only"),
+        }
+    }
+}
+
+impl Drop for Connecting {
+    /// Whoever takes a failed launch back removes what is there, and no more may come.
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 /// Opens a namespace's sockets again, for a VM that was launched by an earlier process.
 pub(crate) fn reopen(slot: Slot) -> Result<GuestSockets, EngineError> {
-    let path = path(slot);
-    let file = File::open(&path).map_err(|e| host_error(&path, "open", e))?;
-    in_thread(|| {
-        setns(&file, CloneFlags::CLONE_NEWNET).map_err(|e| host_error(&path, "enter", e.into()))?;
-        listen()
-    })
+    inside(slot, listen)
 }
 
 /// Removes the namespace of a slot with all that is in it; succeeds where there is none.
@@ -97,6 +119,19 @@ pub(crate) fn remove(slot: Slot) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// Runs something in a slot's namespace.
+fn inside<T: Send>(
+    slot: Slot,
+    body: impl FnOnce() -> Result<T, EngineError> + Send,
+) -> Result<T, EngineError> {
+    let path = path(slot);
+    let file = File::open(&path).map_err(|e| host_error(&path, "open", e))?;
+    in_thread(|| {
+        setns(&file, CloneFlags::CLONE_NEWNET).map_err(|e| host_error(&path, "enter", e.into()))?;
+        body()
+    })
+}
+
 /// The namespace is the thread's, so each visit has a thread of its own.
 fn in_thread<T: Send>(
     body: impl FnOnce() -> Result<T, EngineError> + Send,
@@ -108,8 +143,7 @@ fn in_thread<T: Send>(
     })
 }
 
-fn configure(slot: Slot, internet: bool) -> Result<Namespace, EngineError> {
-    let tap = open_tap()?;
+fn configure(slot: Slot, internet: bool) -> Result<GuestSockets, EngineError> {
     let daemon = std::process::id();
     let links = format!(
         "link add up0 type veth peer name {veth} netns {daemon}\n\
@@ -136,7 +170,7 @@ fn configure(slot: Slot, internet: bool) -> Result<Namespace, EngineError> {
     // INVARIANT: forwarding comes after the rules, so that no packet passes before they stand.
     let forward = Path::new("/proc/sys/net/ipv4/ip_forward");
     fs::write(forward, "1").map_err(|e| host_error(forward, "write 1", e))?;
-    Ok(Namespace { tap, sockets: listen()? })
+    listen()
 }
 
 fn open_tap() -> Result<OwnedFd, EngineError> {
@@ -195,10 +229,7 @@ pub(crate) fn socket(slot: Slot) -> Result<TcpSocket, EngineError> {
 
 /// Bytes that the guest has sent and received, as its tap counts them.
 pub(crate) fn traffic(slot: Slot) -> Result<(u64, u64), EngineError> {
-    let path = path(slot);
-    let file = File::open(&path).map_err(|e| host_error(&path, "open", e))?;
-    in_thread(|| {
-        setns(&file, CloneFlags::CLONE_NEWNET).map_err(|e| host_error(&path, "enter", e.into()))?;
+    inside(slot, || {
         let counters = Path::new("/proc/thread-self/net/dev");
         let text = fs::read_to_string(counters).map_err(|e| host_error(counters, "read", e))?;
         Ok(tap_traffic(&text).unwrap_or_default())

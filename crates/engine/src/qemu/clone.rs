@@ -13,7 +13,7 @@ use super::{
 use crate::{
     EngineError, GuestSockets, LaunchSpec, Launched, Origin, TemplateId, VmId, cgroup,
     channel::{Channel, Hello},
-    firewall, namespace,
+    namespace::{self, Connecting},
     slot::{self, Slot},
     state::{Manifest, VmDir, VmRecord, host_error, read_json, write_json},
 };
@@ -48,7 +48,7 @@ pub(crate) struct Place {
     pub(crate) dir: VmDir,
     pub(crate) cgroups: Vec<String>,
     pub(crate) tap: OwnedFd,
-    pub(crate) sockets: GuestSockets,
+    pub(crate) network: Connecting,
 }
 
 /// Wraps a failure of the VMM with the VM's name and what the VMM said.
@@ -156,7 +156,7 @@ impl Inner {
             .manifest(template)?
             .ok_or_else(|| EngineError::NoSuchTemplate(template.clone()))?;
         let place = self.prepare(id, manifest.memory_mib, internet)?;
-        let Place { slot, dir, cgroups, tap, sockets } = place;
+        let Place { slot, dir, cgroups, tap, network } = place;
         let record = VmRecord { slot: slot.number(), template: template.to_string() };
         let template = self.state.template(template);
         write_json(&dir.record(), &record)?;
@@ -174,12 +174,13 @@ impl Inner {
             tap: Some(tap),
         };
         let mut child = vmm.spawn(&self.tools)?;
-        match load(&dir, &template.device_state()) {
-            Ok(qmp) => Ok((slot, child, qmp, sockets)),
+        let loaded = load(&dir, &template.device_state()).map_err(|e| vmm_failed(id, &dir, &e));
+        match loaded.and_then(|qmp| Ok((qmp, network.wait()?))) {
+            Ok((qmp, sockets)) => Ok((slot, child, qmp, sockets)),
             Err(e) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                Err(vmm_failed(id, &dir, &e))
+                Err(e)
             }
         }
     }
@@ -193,15 +194,14 @@ impl Inner {
     ) -> Result<Place, EngineError> {
         let slot = {
             let lock = slot::lock()?;
-            let slot = self.slots.take(&lock, id)?;
-            firewall::put_up(&lock)?;
-            slot
+            self.slots.take(&lock, id)?
         };
         let dir = self.state.vm(id);
         fs::create_dir_all(dir.path()).map_err(|e| host_error(dir.path(), "create", e))?;
-        let namespace = namespace::create(slot, internet)?;
+        let tap = namespace::create(slot)?;
+        let network = namespace::connect(slot, internet)?;
         let cgroups = cgroup::create(slot, memory_mib)?;
-        Ok(Place { slot, dir, cgroups, tap: namespace.tap, sockets: namespace.sockets })
+        Ok(Place { slot, dir, cgroups, tap, network })
     }
 
     async fn connect(

@@ -136,7 +136,7 @@ impl Inner {
         let (inner, id) = (self.clone(), vm.clone());
         let started = Instant::now();
         let (dir, child) = blocking(move || {
-            let Place { slot, dir, cgroups, tap, .. } =
+            let Place { slot, dir, cgroups, tap, network } =
                 inner.prepare(&id, medium.memory_mib, true)?;
             let ram =
                 File::create_new(&medium.ram).map_err(|e| host_error(&medium.ram, "create", e))?;
@@ -158,6 +158,7 @@ impl Inner {
                 tap: Some(tap),
             };
             let child = vmm.spawn(&inner.tools)?;
+            network.wait()?;
             Ok((dir, child))
         })
         .await?;

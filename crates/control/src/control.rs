@@ -1,9 +1,9 @@
 //! The front door of this crate: [`Control`], one for each data directory.
 
 use crate::{
-    BackDoor, Clock, ControlConfig, ControlError, Credentials, ImageArn, ImageBuilder, ImageName,
-    Images, Logs, Microvm, MicrovmEvent, MicrovmFilter, MicrovmId, MicrovmState, Page, PageRequest,
-    ProxyTokens, RunMicrovm, Secrets, TimelineEntry,
+    ArtifactSource, BackDoor, Clock, ControlConfig, ControlError, Credentials, ImageArn,
+    ImageBuilder, ImageName, Images, Logs, Microvm, MicrovmEvent, MicrovmFilter, MicrovmId,
+    MicrovmState, Page, PageRequest, ProxyTokens, RunMicrovm, Secrets, TimelineEntry,
     engine_events::{self, Sources},
     fleet::{Fleet, Parts},
     keeper::has_guest,
@@ -25,6 +25,7 @@ use tokio_util::{
 pub struct Outside {
     pub engine: Arc<dyn Engine>,
     pub back_door: Arc<dyn BackDoor>,
+    pub artifacts: Arc<dyn ArtifactSource>,
     pub image_builder: Arc<dyn ImageBuilder>,
     pub clock: Arc<dyn Clock>,
 }
@@ -71,7 +72,7 @@ impl Control {
         let (ended, ended_seen) = mpsc::unbounded_channel();
         let fleet = Fleet::new(Parts { config, outside, store, logs, credentials, ended, stop });
         let images = Images::new(fleet.clone());
-        images.fail_interrupted().await?;
+        images.take_up().await?;
         // Events are listened to before it is looked what there is, so that nothing falls between.
         let engine = &fleet.outside.engine;
         let sources = Sources { events: engine.events(), logs: engine.logs(), ended: ended_seen };

@@ -3,6 +3,7 @@
 use crate::{
     ControlConfig, ControlError, Credentials, Logs, MicrovmEvent, MicrovmId, Outside,
     app_log::AppLogs,
+    image_template::Templates,
     keeper::{Beginning, Keeper, Message},
     life::{Event, Life},
     store::{MicrovmRow, Store},
@@ -41,6 +42,7 @@ pub(crate) struct Fleet {
     pub(crate) launches: Semaphore,
     /// A permit for each image build under way.
     pub(crate) builds: Semaphore,
+    pub(crate) templates: Templates,
     /// Ends every task but those that write logs.
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -91,6 +93,7 @@ impl Fleet {
         Arc::new(Self {
             launches: Semaphore::new(config.launches_max.max(1)),
             builds: Semaphore::new(BUILDS_MAX),
+            templates: Templates::default(),
             config,
             outside,
             store,

@@ -1,9 +1,13 @@
-//! Images, their versions and builds as callers see them, and what control wants of the room that
-//! turns an artifact into a disk.
+//! Images, their versions and builds as callers see them, and what control wants of the rooms that
+//! fetch an artifact and turn it into a disk.
 
 use crate::{BuildId, ClientToken, ImageArn, ImageName, ImageVersion, Logging, RoleArn, Timestamp};
 use async_trait::async_trait;
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use tokio::sync::mpsc;
 
 /// Implements `as_str` and `ALL` of an enum whose variants have a name on the wire.
@@ -160,13 +164,18 @@ pub struct Hooks {
     pub timeouts: BTreeMap<Hook, Duration>,
 }
 
-/// Where an image's content comes from on this host.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Artifact {
-    /// Holds a Dockerfile and what it copies.
-    Directory(PathBuf),
-    /// The same, zipped.
-    Zip(PathBuf),
+/// Processor of an image's VMs (`cpuConfigurations`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Architecture {
+    Arm64,
+    X86_64,
+}
+
+wire_names!(pub Architecture { Arm64 => "ARM_64", X86_64 => "X86_64" });
+
+impl Architecture {
+    /// That of this host, which is the one that its VMs can have.
+    pub const HOST: Self = if cfg!(target_arch = "aarch64") { Self::Arm64 } else { Self::X86_64 };
 }
 
 /// Sizes that an image may have, in MiB: AWS's list (spec 5), then Warren's own.
@@ -178,12 +187,13 @@ pub const IMAGE_MEMORY_MIB_DEFAULT: u32 = 2048;
 /// Full configuration of a version: what Create and Update give.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ImageSpec {
-    pub artifact: Artifact,
-    /// As the caller named it, and as Get answers it (`s3://…` or a path).
+    /// A zip with a Dockerfile at its root: `s3://<bucket>/<key>`.
     pub artifact_uri: String,
     pub base_image_arn: String,
     /// None: the newest.
     pub base_image_version: Option<String>,
+    /// Empty: [`Architecture::HOST`].
+    pub architectures: Vec<Architecture>,
     pub build_role: RoleArn,
     pub description: Option<String>,
     /// One of [`IMAGE_MEMORY_MIB`].
@@ -261,12 +271,20 @@ pub struct Build {
     pub created_at: Timestamp,
 }
 
-/// Sizes of a version's snapshot in bytes (`snapshotBuild`).
+/// Sizes of a version's snapshot in bytes (`snapshotBuild`). Memory and disk are there with a
+/// snapshot: not where a hook kept it from being taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SnapshotSizes {
-    pub memory_bytes: u64,
     pub code_bytes: u64,
-    pub disk_bytes: u64,
+    pub memory_bytes: Option<u64>,
+    pub disk_bytes: Option<u64>,
+}
+
+impl SnapshotSizes {
+    /// All of it together.
+    pub fn total_bytes(self) -> u64 {
+        self.code_bytes + self.memory_bytes.unwrap_or(0) + self.disk_bytes.unwrap_or(0)
+    }
 }
 
 /// A base image that Warren provides.
@@ -303,10 +321,19 @@ pub enum BuildProgress {
 /// What an [`ImageBuilder`] is asked to make.
 #[derive(Clone, Debug)]
 pub struct BuildRequest {
-    pub artifact: Artifact,
+    /// The fetched zip.
+    pub artifact: PathBuf,
     /// For scratch files; gone after the build.
     pub work_dir: PathBuf,
-    pub base_image_version: Option<String>,
+    pub network: BuildNetwork,
+}
+
+/// What the steps of a Dockerfile reach (`egressNetworkConnectors` of the image).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BuildNetwork {
+    /// The internet; nothing of this host and of its private networks.
+    Internet,
+    Nothing,
 }
 
 /// A root file system and what runs in it.
@@ -331,6 +358,17 @@ pub struct BuildFailure {
     pub message: String,
 }
 
+/// Where artifacts come from.
+#[async_trait]
+pub trait ArtifactSource: Send + Sync + 'static {
+    /// Writes the object at `uri` (`s3://<bucket>/<key>`) into the new file `file`, with the rights
+    /// of `role` and no others.
+    ///
+    /// # Errors
+    /// [`BuildFailure`] with one of the codes that begin with `S3_`.
+    async fn fetch(&self, role: &RoleArn, uri: &str, file: &Path) -> Result<(), BuildFailure>;
+}
+
 /// Turns an artifact into a root file system.
 #[async_trait]
 pub trait ImageBuilder: Send + Sync + 'static {
@@ -341,4 +379,11 @@ pub trait ImageBuilder: Send + Sync + 'static {
         request: BuildRequest,
         progress: mpsc::UnboundedSender<BuildProgress>,
     ) -> Result<BuiltRootfs, BuildFailure>;
+
+    /// The disk of an earlier build by its digest, as a file in `work_dir` that the caller takes
+    /// over; None where it is no longer kept.
+    ///
+    /// # Errors
+    /// [`BuildFailure`] as for a build.
+    async fn disk(&self, digest: &str, work_dir: &Path) -> Result<Option<PathBuf>, BuildFailure>;
 }

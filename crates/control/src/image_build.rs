@@ -1,24 +1,33 @@
-//! One build of an image's version, in the background: artifact, disk, template, row.
+//! One build of an image's version, in the background: artifact, disk, snapshot, row.
 
 use crate::{
-    BuildFailure, BuildId, BuildProgress, BuildRequest, BuiltRootfs, ControlConfig, ControlError,
-    Hook, ImageArn, ImageSpec, ImageVersion, LogRecord, LogTarget, SnapshotSizes, app_log::Lines,
-    error::chain, fleet::Fleet, log_target::log_target, store::BuildOutcome,
+    BuildFailure, BuildId, BuildNetwork, BuildProgress, BuildRequest, ControlError, ImageArn,
+    ImageSpec, ImageVersion, LogRecord, LogTarget, SnapshotSizes,
+    error::chain,
+    fleet::Fleet,
+    image_template::{self, Making},
+    image_validate,
+    log_target::log_target,
+    store::{BuildOutcome, ImageContent},
 };
-use engine::{
-    App, EngineError, HookRequest, TemplateId, TemplateInfo, TemplateSpec, TemplateStage,
+use engine::{EngineError, TemplateInfo};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
-use serde_json::json;
-use sha2::{Digest, Sha256};
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-/// Wait before the end of a build is written again where the store failed.
+/// Wait before something that has to be written is tried again where the store failed.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 /// Longest state reason in bytes; a console may be quoted in it.
 const REASON_BYTES_MAX: usize = 2048;
+
+/// Ends of the connectors' names that open the internet to a build.
+const INTERNET_EGRESS: &str = ":INTERNET_EGRESS";
 
 /// A version that is to be built.
 #[derive(Debug)]
@@ -31,39 +40,89 @@ pub(crate) struct BuildJob {
 }
 
 /// Why a build failed, as it is stored.
-type Reason = String;
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) reason: String,
+    /// Known where the container was built.
+    pub(crate) code_bytes: Option<u64>,
+}
 
-/// A template, and the sizes of its parts.
-struct Built {
-    template: TemplateInfo,
-    sizes: SnapshotSizes,
+impl Failure {
+    pub(crate) fn platform(what: impl std::fmt::Display) -> Self {
+        Self::from(format!("INTERNAL_PLATFORM_ERROR: {what}"))
+    }
+}
+
+impl From<String> for Failure {
+    fn from(mut reason: String) -> Self {
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        Self { reason, code_bytes: None }
+    }
+}
+
+impl From<BuildFailure> for Failure {
+    fn from(failure: BuildFailure) -> Self {
+        Self::from(failure.to_string())
+    }
+}
+
+/// A failure of the engine: a code of spec 3, then a sentence; a hook's failure is AWS's sentence
+/// alone.
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        if let EngineError::NotReady { reason, .. } = error {
+            return Self::from(reason);
+        }
+        let full = matches!(&error, EngineError::Host { source, .. }
+            if source.kind() == io::ErrorKind::StorageFull);
+        let code = if full { "DISK_STORAGE_FULL" } else { "INTERNAL_PLATFORM_ERROR" };
+        Self::from(format!("{code}: {}", chain(&error)))
+    }
+}
+
+/// What came out.
+pub(crate) struct Built {
+    pub(crate) template: TemplateInfo,
+    pub(crate) content: ImageContent,
+}
+
+impl Built {
+    fn sizes(&self) -> SnapshotSizes {
+        SnapshotSizes {
+            code_bytes: self.content.code_bytes,
+            memory_bytes: Some(self.template.memory_bytes),
+            disk_bytes: Some(self.template.disk_bytes),
+        }
+    }
 }
 
 pub(crate) async fn run(fleet: Arc<Fleet>, job: BuildJob) {
+    // Nothing takes the template away before the row names it.
+    let template_kept = fleet.templates.keep().await;
     let (progress, seen) = mpsc::unbounded_channel();
     // Both end when the last sender of `progress` is gone.
     let (built, ()) = tokio::join!(
         async {
             let built = build(&fleet, &job, progress).await;
-            let work_dir = work_dir(&fleet, &job);
-            if let Err(error) = tokio::fs::remove_dir_all(&work_dir).await
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                warn!("{} is not removed: {error}", work_dir.display());
-            }
+            remove_work(&work_dir(&fleet, job.build.as_str())).await;
             built
         },
         tell(&fleet, &job, seen)
     );
     let (outcome, result) = match built {
-        Ok(Built { template, sizes }) => {
-            info!(image = %job.image.name, version = %job.version, template = %template.id, "built");
+        Ok(built) => {
+            info!(image = %job.image.name, version = %job.version, template = %built.template.id, "built");
+            let sizes = built.sizes();
+            let Built { template, content } = built;
             let cold_boot_ms = template.cold_boot_ms;
-            (BuildOutcome::Successful { template: template.id, sizes, cold_boot_ms }, Ok(sizes))
+            (
+                BuildOutcome::Successful { template: template.id, content, sizes, cold_boot_ms },
+                Ok(sizes),
+            )
         }
-        Err(reason) => {
+        Err(Failure { reason, code_bytes }) => {
             warn!(image = %job.image.name, version = %job.version, "the build failed: {reason}");
-            (BuildOutcome::Failed { reason: reason.clone() }, Err(reason))
+            (BuildOutcome::Failed { reason: reason.clone(), code_bytes }, Err(reason))
         }
     };
     let now = || fleet.outside.clock.now();
@@ -71,6 +130,7 @@ pub(crate) async fn run(fleet: Arc<Fleet>, job: BuildJob) {
         warn!(build = %job.build, "its end is not written yet: {}", chain(&error));
         tokio::time::sleep(RETRY_EVERY).await;
     }
+    drop(template_kept);
     // What is kept on standby may be another version's now.
     fleet.reconcile.notify_one();
     // Whoever watched may have gone.
@@ -102,44 +162,80 @@ fn build_log(fleet: &Fleet, job: &BuildJob) -> Option<LogTarget> {
 }
 
 async fn build(
-    fleet: &Fleet,
+    fleet: &Arc<Fleet>,
     job: &BuildJob,
     progress: mpsc::UnboundedSender<BuildProgress>,
-) -> Result<Built, Reason> {
-    let platform_error = |what: String| format!("INTERNAL_PLATFORM_ERROR: {what}");
+) -> Result<Built, Failure> {
     let _permit = fleet
         .builds
         .acquire()
         .await
-        .map_err(|_| platform_error("the control plane is shutting down".to_owned()))?;
-    let work_dir = work_dir(fleet, job);
-    tokio::fs::create_dir_all(&work_dir)
-        .await
-        .map_err(|e| platform_error(format!("{} cannot be made: {e}", work_dir.display())))?;
-    let request = BuildRequest {
-        artifact: job.spec.artifact.clone(),
-        work_dir,
-        base_image_version: job.spec.base_image_version.clone(),
+        .map_err(|_| Failure::platform("the control plane is shutting down"))?;
+    while let Err(error) = fleet.store.start_build(&job.build).await {
+        warn!(build = %job.build, "its start is not written yet: {}", chain(&error));
+        tokio::time::sleep(RETRY_EVERY).await;
+    }
+    let making = Making {
+        image: &job.image,
+        version: job.version,
+        spec: &job.spec,
+        work_dir: &work_dir(fleet, job.build.as_str()),
+        progress: &progress,
     };
-    let built = fleet.outside.image_builder.build(request, progress.clone()).await;
-    let built = built.map_err(|failure: BuildFailure| failure.to_string())?;
-    let code_bytes = built.code_bytes;
-    let spec = template_spec(fleet, job, &built);
-    let id = template_id(&built.digest, &spec);
-    let (stages, stages_seen) = mpsc::unbounded_channel();
-    let (made, ()) = tokio::join!(
-        fleet.outside.engine.make_template(&id, spec, stages),
-        pass_stages(stages_seen, progress)
-    );
-    let template = made.map_err(|error| bounded(template_failure(&error)))?;
-    let (memory_bytes, disk_bytes) = (template.memory_bytes, template.disk_bytes);
-    let sizes = SnapshotSizes { memory_bytes, code_bytes, disk_bytes };
-    Ok(Built { template, sizes })
+    let built = from_artifact(fleet, &making).await?;
+    if let Err(failure) = image_validate::validate(fleet, &making, &built.template.id).await {
+        return Err(Failure { code_bytes: Some(built.content.code_bytes), ..failure });
+    }
+    Ok(built)
+}
+
+/// Fetches the artifact, has its disk made, and makes the snapshot.
+pub(crate) async fn from_artifact(
+    fleet: &Arc<Fleet>,
+    making: &Making<'_>,
+) -> Result<Built, Failure> {
+    let (spec, work_dir) = (making.spec, making.work_dir);
+    make_work(work_dir).await?;
+    let artifact = work_dir.join("artifact.zip");
+    let _ = making.progress.send(BuildProgress::Step(format!("fetching {}", spec.artifact_uri)));
+    let outside = &fleet.outside;
+    outside.artifacts.fetch(&spec.build_role, &spec.artifact_uri, &artifact).await?;
+    let request = BuildRequest { artifact, work_dir: work_dir.to_owned(), network: network(spec) };
+    let built = outside.image_builder.build(request, making.progress.clone()).await?;
+    let content = ImageContent { disk: built.digest, app: built.app, code_bytes: built.code_bytes };
+    match image_template::ensure(fleet, making, &content, &built.rootfs).await {
+        Ok(template) => Ok(Built { template, content }),
+        Err(failure) => Err(Failure { code_bytes: Some(content.code_bytes), ..failure }),
+    }
+}
+
+/// None named: `INTERNET_EGRESS`, as AWS has it.
+pub(crate) fn network(spec: &ImageSpec) -> BuildNetwork {
+    let open = spec.egress_connectors.iter().any(|arn| arn.ends_with(INTERNET_EGRESS));
+    if open || spec.egress_connectors.is_empty() {
+        BuildNetwork::Internet
+    } else {
+        BuildNetwork::Nothing
+    }
+}
+
+pub(crate) async fn make_work(work_dir: &Path) -> Result<(), Failure> {
+    let made = tokio::fs::create_dir_all(work_dir).await;
+    made.map_err(|e| Failure::platform(format!("{} cannot be made: {e}", work_dir.display())))
+}
+
+pub(crate) async fn remove_work(work_dir: &Path) {
+    if let Err(error) = tokio::fs::remove_dir_all(work_dir).await
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        warn!("{} is not removed: {error}", work_dir.display());
+    }
 }
 
 /// Removes what builds of an earlier process left behind.
-pub(crate) async fn clear_work(config: &ControlConfig) -> Result<(), ControlError> {
-    let path = builds_dir(config);
+pub(crate) async fn clear_work(fleet: &Fleet) -> Result<(), ControlError> {
+    image_validate::end_left_over(fleet).await?;
+    let path = builds_dir(fleet);
     match tokio::fs::remove_dir_all(&path).await {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(ControlError::File { action: "clearing", path, source })
@@ -148,151 +244,28 @@ pub(crate) async fn clear_work(config: &ControlConfig) -> Result<(), ControlErro
     }
 }
 
-fn builds_dir(config: &ControlConfig) -> PathBuf {
-    config.data_dir.join("builds")
+fn builds_dir(fleet: &Fleet) -> PathBuf {
+    fleet.config.data_dir.join("builds")
 }
 
-fn work_dir(fleet: &Fleet, job: &BuildJob) -> PathBuf {
-    builds_dir(&fleet.config).join(job.build.as_str())
-}
-
-async fn pass_stages(
-    mut stages: mpsc::UnboundedReceiver<TemplateStage>,
-    progress: mpsc::UnboundedSender<BuildProgress>,
-) {
-    let mut output = Lines::default();
-    while let Some(stage) = stages.recv().await {
-        let step = match stage {
-            TemplateStage::Booting => "boot",
-            TemplateStage::StartingApp => "start the app",
-            TemplateStage::WaitingReady => "wait for /ready",
-            TemplateStage::Warming => "warm the page cache",
-            TemplateStage::Saving => "save the snapshot",
-            TemplateStage::Log(data) => {
-                for line in output.push(&data) {
-                    let _ = progress.send(BuildProgress::Line(line));
-                }
-                continue;
-            }
-        };
-        let _ = progress.send(BuildProgress::Step(step.to_owned()));
-    }
-    if let Some(line) = output.rest() {
-        let _ = progress.send(BuildProgress::Line(line));
-    }
-}
-
-fn template_spec(fleet: &Fleet, job: &BuildJob, built: &BuiltRootfs) -> TemplateSpec {
-    let BuildJob { image, version, spec, .. } = job;
-    let ready = spec.hooks.timeouts.get(&Hook::Ready).zip(spec.hooks.port);
-    TemplateSpec {
-        rootfs: built.rootfs.clone(),
-        memory_mib: spec.memory_mib,
-        vcpus: vcpus(spec.memory_mib),
-        app: App {
-            env: environment(&fleet.config, (image, *version), spec, &built.app),
-            ..built.app.clone()
-        },
-        ready: ready.map(|(timeout, port)| HookRequest {
-            port,
-            path: Hook::Ready.path(),
-            body: None,
-            timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
-        }),
-        warm: fleet.config.warm_commands.clone(),
-    }
-}
-
-/// One up to 2048 MiB, two above; AWS's mapping to a peak is for later.
-const fn vcpus(memory_mib: u32) -> u8 {
-    if memory_mib <= 2048 { 1 } else { 2 }
-}
-
-/// The Dockerfile's environment, then the request's, then the platform's; the later wins.
-fn environment(
-    config: &ControlConfig,
-    (image, version): (&ImageArn, ImageVersion),
-    spec: &ImageSpec,
-    app: &App,
-) -> Vec<(String, String)> {
-    let own = [
-        ("AWS_LAMBDA_MICROVM_IMAGE_NAME", image.name.to_string()),
-        ("AWS_LAMBDA_MICROVM_IMAGE_ARN", image.to_string()),
-        ("AWS_LAMBDA_MICROVM_IMAGE_VERSION", version.to_string()),
-    ];
-    let own = own.map(|(key, value)| (key.to_owned(), value));
-    let all = [&app.env, &spec.environment, &config.platform_environment, &own.to_vec()];
-    let mut merged: Vec<(String, String)> = Vec::new();
-    for (key, value) in all.into_iter().flatten() {
-        match merged.iter_mut().find(|(known, _)| known == key) {
-            Some((_, known)) => known.clone_from(value),
-            None => merged.push((key.clone(), value.clone())),
-        }
-    }
-    merged
-}
-
-/// Digest of all that a template is made from.
-fn template_id(rootfs_digest: &str, spec: &TemplateSpec) -> TemplateId {
-    let TemplateSpec { rootfs: _, memory_mib, vcpus, app, ready, warm } = spec;
-    let whole = json!([rootfs_digest, memory_mib, vcpus, app, ready, warm]).to_string();
-    let digest = hex::encode(Sha256::digest(whole));
-    TemplateId::new(digest).expect("a hexadecimal SHA-256 has 64 digits")
-}
-
-/// A template's failure as the build's reason: a code of spec 3, then a sentence; a hook's failure
-/// is AWS's sentence alone.
-fn template_failure(error: &EngineError) -> Reason {
-    if let EngineError::NotReady { reason, .. } = error {
-        return reason.clone();
-    }
-    let full = matches!(error, EngineError::Host { source, .. }
-        if source.kind() == io::ErrorKind::StorageFull);
-    let code = if full { "DISK_STORAGE_FULL" } else { "INTERNAL_PLATFORM_ERROR" };
-    format!("{code}: {}", chain(error))
-}
-
-fn bounded(mut reason: Reason) -> Reason {
-    reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
-    reason
+/// Scratch files of what is called `name`.
+pub(crate) fn work_dir(fleet: &Fleet, name: &str) -> PathBuf {
+    builds_dir(fleet).join(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ImageName, testing::image_spec};
-
-    #[test]
-    fn the_platform_has_the_last_word_on_an_apps_environment() {
-        let config = ControlConfig::new("/nowhere");
-        let image = config.image_arn(&ImageName::parse("worker").unwrap());
-        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        let spec = ImageSpec { environment: vec![pair("B", "request")], ..image_spec() };
-        let env = vec![pair("A", "file"), pair("B", "file"), pair("AWS_REGION", "file")];
-        let app = App { env, ..App::default() };
-        let merged = environment(&config, (&image, ImageVersion::FIRST), &spec, &app);
-        let value = |key: &str| {
-            let mut values = merged.iter().filter(|(name, _)| name == key).map(|(_, value)| value);
-            let value = values.next().cloned();
-            assert_eq!(values.next(), None, "{key} is there once");
-            value.unwrap_or_default()
-        };
-        assert_eq!(value("A"), "file");
-        assert_eq!(value("B"), "request");
-        assert_eq!(value("AWS_REGION"), "us-east-1");
-        assert_eq!(value("AWS_ENDPOINT_URL"), "http://10.0.0.1:7420");
-        assert_eq!(value("AWS_LAMBDA_MICROVM_IMAGE_ARN"), image.to_string());
-        assert_eq!(value("AWS_LAMBDA_MICROVM_IMAGE_VERSION"), "1.0");
-    }
 
     #[test]
     fn a_full_disk_has_its_own_code() {
         let failure = |kind: io::ErrorKind| {
-            template_failure(&EngineError::Host {
+            Failure::from(EngineError::Host {
                 subject: "template x".to_owned(),
                 action: "write ram".to_owned(),
                 source: kind.into(),
             })
+            .reason
         };
         assert!(failure(io::ErrorKind::StorageFull).starts_with("DISK_STORAGE_FULL: template x"));
         assert!(failure(io::ErrorKind::NotFound).starts_with("INTERNAL_PLATFORM_ERROR: "));

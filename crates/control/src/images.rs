@@ -1,25 +1,22 @@
 //! What may be asked of images; [`crate::image_build`] makes their versions.
 
 use crate::{
-    Build, BuildId, ControlError, CreateImage, Hook, IMAGE_MEMORY_MIB, Image, ImageArn, ImageName,
-    ImageSpec, ImageVersion, ManagedImage, Page, PageRequest, StartedBuild, Timestamp, UpdateImage,
-    Version, VersionStatus,
+    Build, BuildId, ControlError, CreateImage, Image, ImageName, ImageSpec, ImageState,
+    ImageVersion, ManagedImage, Page, PageRequest, StartedBuild, Timestamp, UpdateImage, Version,
+    VersionStatus,
     error::chain,
     fleet::Fleet,
     image_build::{self, BuildJob},
+    image_rules, image_template,
     store::{Begun, BuildOf, BuildOutcome, Claim, ImageDocument, NewBuild},
 };
 use sha2::{Digest, Sha256};
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-/// Name of the base image that Warren provides, and its versions, newest first.
-const MANAGED_IMAGE: &str = "al2023-1";
-const MANAGED_VERSIONS: [&str; 1] = ["1"];
-
-/// When that base image was first provided: 2026-11-23.
-const MANAGED_SINCE: Timestamp = Timestamp::from_ms(1_795_392_000_000);
+/// Wait before a removal is tried again where the store failed.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 /// The images of this Warren.
 pub struct Images {
@@ -31,16 +28,24 @@ impl Images {
         Self { fleet }
     }
 
-    /// Ends builds whose process is no more.
-    pub(crate) async fn fail_interrupted(&self) -> Result<(), ControlError> {
+    /// Goes on where a process before this one was broken off: fails its builds, removes what is
+    /// marked for removal, and makes snapshots anew that do not fit this host any more.
+    pub(crate) async fn take_up(&self) -> Result<(), ControlError> {
         for build in self.fleet.store.unfinished_builds().await? {
             warn!(%build, "a build was interrupted by the end of the control plane");
             let reason = "INTERNAL_PLATFORM_ERROR: The build was interrupted by a restart of the \
                           control plane. Please build again.";
-            let outcome = BuildOutcome::Failed { reason: reason.to_owned() };
+            let outcome = BuildOutcome::Failed { reason: reason.to_owned(), code_bytes: None };
             self.fleet.store.finish_build(&build, &outcome, self.now()).await?;
         }
-        image_build::clear_work(&self.fleet.config).await
+        for (name, version) in self.fleet.store.marked_for_removal().await? {
+            self.finish_removal(&name, version);
+        }
+        image_build::clear_work(&self.fleet).await?;
+        let renewal = image_template::renew_all(Arc::clone(&self.fleet));
+        let stop = self.fleet.stop.clone();
+        self.fleet.tasks.spawn(stop.run_until_cancelled_owned(renewal));
+        Ok(())
     }
 
     fn now(&self) -> Timestamp {
@@ -76,11 +81,11 @@ impl Images {
     async fn start(
         &self,
         name: &ImageName,
-        spec: ImageSpec,
+        mut spec: ImageSpec,
         of: BuildOf<'_>,
         claim: Option<Claim>,
     ) -> Result<StartedBuild, ControlError> {
-        check_spec(&spec, &self.fleet.config.platform_environment)?;
+        image_rules::check(&mut spec, &self.fleet.config)?;
         let build = BuildId::random();
         let now = self.now();
         let claim = claim.as_ref();
@@ -188,30 +193,45 @@ impl Images {
         found.ok_or_else(|| ControlError::BuildNotFound(id.to_string()))
     }
 
-    /// Removes the image with all its versions. Of what is not there: nothing happens.
+    /// Begins to remove the image with all its versions; it is listed as DELETING until that is done.
+    /// Of what is not there, or on its way out already: nothing happens.
     ///
     /// # Errors
-    /// [`ControlError::ImageNotDeletable`] while a build runs, [`ControlError::ImageInUse`].
+    /// [`ControlError::ImageNotDeletable`] while a build or the removal of a version is under way,
+    /// [`ControlError::ImageInUse`].
     pub async fn delete(&self, name: &ImageName) -> Result<(), ControlError> {
+        // No MicroVM may come to be between the look and the mark.
+        let no_new_rows = self.fleet.admission.write().await;
         let image = match self.get(name).await {
             Err(ControlError::ImageNotFound(_)) => return Ok(()),
             found => found?,
         };
+        if image.state == ImageState::Deleting {
+            return Ok(());
+        }
         if image.state.is_changing() {
             return Err(ControlError::ImageNotDeletable(image.arn.to_string()));
         }
-        self.remove(name, None).await
+        if self.fleet.store.count_live(name, None).await? > 0 {
+            return Err(ControlError::ImageInUse(name.clone()));
+        }
+        self.fleet.store.begin_removal(name, None, self.now()).await?;
+        drop(no_new_rows);
+        self.finish_removal(name, None);
+        Ok(())
     }
 
-    /// Of what is not there: nothing happens.
+    /// Begins to remove a version. Its VMs run on; its snapshot goes with the last of them. Of what
+    /// is not there: nothing happens.
     ///
     /// # Errors
-    /// [`ControlError::LastVersion`], [`ControlError::ImageInUse`], [`ControlError::ImageBusy`].
+    /// [`ControlError::LastVersion`], [`ControlError::ImageBusy`].
     pub async fn delete_version(
         &self,
         name: &ImageName,
         version: ImageVersion,
     ) -> Result<(), ControlError> {
+        let _no_new_rows = self.fleet.admission.write().await;
         match self.version(name, version).await {
             Err(ControlError::VersionNotFound { .. }) => return Ok(()),
             found => found?,
@@ -221,7 +241,9 @@ impl Images {
         if self.versions(name, two).await?.items.len() < 2 {
             return Err(ControlError::LastVersion { image: name.clone(), version });
         }
-        self.remove(name, Some(version)).await
+        self.fleet.store.begin_removal(name, Some(version), self.now()).await?;
+        self.finish_removal(name, Some(version));
+        Ok(())
     }
 
     async fn refuse_busy(&self, name: &ImageName) -> Result<(), ControlError> {
@@ -232,35 +254,26 @@ impl Images {
         Ok(())
     }
 
-    async fn remove(
-        &self,
-        name: &ImageName,
-        version: Option<ImageVersion>,
-    ) -> Result<(), ControlError> {
-        // No MicroVM may come to be between the look and the removal.
-        let _no_new_rows = self.fleet.admission.write().await;
-        if self.fleet.store.count_live(name, version).await? > 0 {
-            return Err(ControlError::ImageInUse(name.clone()));
-        }
-        for template in self.fleet.store.remove_versions(name, version).await? {
-            // Its row is gone; what stays behind costs disk, no correctness.
-            if let Err(error) = self.fleet.outside.engine.remove_template(&template).await {
-                warn!(%template, "its files are not removed: {}", chain(&error));
+    /// Removes in the background what [`crate::store::Store::begin_removal`] has marked.
+    fn finish_removal(&self, name: &ImageName, version: Option<ImageVersion>) {
+        let (fleet, name) = (Arc::clone(&self.fleet), name.clone());
+        let stop = self.fleet.stop.clone();
+        let work = async move {
+            while let Err(error) =
+                fleet.store.remove_marked(&name, version, fleet.outside.clock.now()).await
+            {
+                warn!(image = %name, "it is not removed yet: {}", chain(&error));
+                tokio::time::sleep(RETRY_EVERY).await;
             }
-        }
-        Ok(())
+            image_template::collect(&fleet).await;
+            fleet.reconcile.notify_one();
+        };
+        self.fleet.tasks.spawn(stop.run_until_cancelled_owned(work));
     }
 
     /// The base images that Warren provides.
     pub fn managed(&self) -> Vec<ManagedImage> {
-        let name = ImageName::parse(MANAGED_IMAGE).expect("the constant is an image name");
-        let region = self.fleet.config.region.clone();
-        vec![ManagedImage {
-            arn: ImageArn { region, account: "aws".to_owned(), name },
-            versions: MANAGED_VERSIONS.map(str::to_owned).to_vec(),
-            created_at: MANAGED_SINCE,
-            updated_at: MANAGED_SINCE,
-        }]
+        vec![image_rules::managed(&self.fleet.config.region)]
     }
 }
 
@@ -269,35 +282,6 @@ fn fingerprint(name: &ImageName, spec: &ImageSpec, rest: &str) -> String {
     let spec = serde_json::to_string(&ImageDocument::of(spec));
     let spec = spec.expect("the document has string keys and no failing parts");
     hex::encode(Sha256::digest(format!("{name}\n{spec}\n{rest}")))
-}
-
-/// Rules that go beyond the shapes of single members (spec 1.4).
-fn check_spec(spec: &ImageSpec, platform: &[(String, String)]) -> Result<(), ControlError> {
-    let bad = |text: String| Err(ControlError::BadImageSpec(text));
-    if !IMAGE_MEMORY_MIB.contains(&spec.memory_mib) {
-        let sizes = IMAGE_MEMORY_MIB;
-        return bad(format!(
-            "minimumMemoryInMiB is {}; it must be one of {sizes:?}",
-            spec.memory_mib
-        ));
-    }
-    let has = |hook| spec.hooks.timeouts.contains_key(&hook);
-    let lifecycle = [Hook::Run, Hook::Resume, Hook::Suspend, Hook::Terminate].into_iter().any(has);
-    if lifecycle && !has(Hook::Ready) {
-        return bad("The ready (/ready) MicroVM image hook must be enabled when any MicroVM \
-                    lifecycle hook (run, resume, suspend, or terminate) is enabled."
-            .to_owned());
-    }
-    if !spec.hooks.timeouts.is_empty() && spec.hooks.port.is_none() {
-        return bad("hooks.port must be given when any hook is enabled".to_owned());
-    }
-    let reserved = |key: &str| {
-        key.starts_with("AWS_LAMBDA_MICROVM_") || platform.iter().any(|(name, _)| name == key)
-    };
-    match spec.environment.iter().find(|(key, _)| reserved(key)) {
-        Some((key, _)) => bad(format!("Environment variable key '{key}' is reserved")),
-        None => Ok(()),
-    }
 }
 
 impl fmt::Debug for Images {

@@ -8,10 +8,11 @@ use crate::{
     error::chain,
     fleet::Fleet,
     idle::TrafficMeter,
+    image_template,
     life::{Event, Life, Phase, Refusal, Step, Suspension, Terms, Work},
     store::{MicrovmRow, NewMark},
 };
-use engine::{EngineError, HookOutcome, HookRequest, LaunchSpec, Launched, Origin};
+use engine::{EngineError, HookOutcome, HookRequest, LaunchSpec, Launched, Origin, TemplateId};
 use futures::future::BoxFuture;
 use std::{
     sync::Arc,
@@ -28,9 +29,6 @@ const HOOK_SLACK: Duration = Duration::from_secs(5);
 
 /// What a guest that is alive gets to end its app and its file systems in, before it is cut off.
 const POWER_OFF_GRACE: Duration = Duration::from_secs(2);
-
-/// Why the engine does not know the template of a version that is active.
-const STALE_TEMPLATE: &str = " (made for another kernel, QEMU or guest: build the image again)";
 
 /// The managed egress connector that opens the internet; any other keeps the VM inside.
 const INTERNET_EGRESS: &str = ":INTERNET_EGRESS";
@@ -343,6 +341,10 @@ enum LaunchError {
     Engine(#[from] EngineError),
     #[error(transparent)]
     BackDoor(#[from] BackDoorError),
+    #[error(
+        "its image's snapshot was made for another kernel, QEMU or guest, and making it anew failed: {0}"
+    )]
+    Snapshot(String),
 }
 
 async fn clone(fleet: Arc<Fleet>, row: MicrovmRow, ground: Ground) -> Event {
@@ -352,10 +354,7 @@ async fn clone(fleet: Arc<Fleet>, row: MicrovmRow, ground: Ground) -> Event {
     match launch(&fleet, &row, ground).await {
         Ok(path) => Event::Cloned { path: path.to_owned() },
         Err(error) => {
-            let mut reason = format!("MicroVM could not be launched: {}", chain(&error));
-            if let LaunchError::Engine(EngineError::NoSuchTemplate(_)) = &error {
-                reason.push_str(STALE_TEMPLATE);
-            }
+            let reason = format!("MicroVM could not be launched: {}", chain(&error));
             warn!(microvm = %row.id, image = %row.image, "{reason}");
             Event::WorkFailed { reason }
         }
@@ -363,7 +362,7 @@ async fn clone(fleet: Arc<Fleet>, row: MicrovmRow, ground: Ground) -> Event {
 }
 
 async fn launch(
-    fleet: &Fleet,
+    fleet: &Arc<Fleet>,
     row: &MicrovmRow,
     ground: Ground,
 ) -> Result<&'static str, LaunchError> {
@@ -372,12 +371,19 @@ async fn launch(
     if ground == Ground::MayHoldRemains {
         engine.stop(&id, None).await?;
     }
-    let spec = LaunchSpec {
-        id,
-        origin: Origin::Template(row.template.clone()),
+    let from = |template: &TemplateId| LaunchSpec {
+        id: id.clone(),
+        origin: Origin::Template(template.clone()),
         internet: row.egress_connectors.iter().any(|arn| arn.ends_with(INTERNET_EGRESS)),
     };
-    let launched = engine.launch(spec).await?;
+    let launched = match engine.launch(from(&row.template)).await {
+        Err(EngineError::NoSuchTemplate(_)) => {
+            let renewed = image_template::renew(fleet, &row.image, row.version).await;
+            let template = renewed.map_err(|failure| LaunchError::Snapshot(failure.reason))?;
+            engine.launch(from(&template)).await?
+        }
+        launched => launched?,
+    };
     Ok(attach(fleet, row, launched).await?)
 }
 

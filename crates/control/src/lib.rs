@@ -19,6 +19,9 @@ mod idle;
 mod ids;
 mod image;
 mod image_build;
+mod image_rules;
+mod image_template;
+mod image_validate;
 mod images;
 mod keeper;
 mod life;
@@ -47,10 +50,10 @@ pub use ids::{
     RoleArn, SecretName,
 };
 pub use image::{
-    Artifact, Build, BuildFailure, BuildProgress, BuildRequest, BuildState, BuiltRootfs,
-    CreateImage, Hook, Hooks, IMAGE_MEMORY_MIB, IMAGE_MEMORY_MIB_DEFAULT, Image, ImageBuilder,
-    ImageSpec, ImageState, ManagedImage, OsCapabilities, SnapshotSizes, StartedBuild, UpdateImage,
-    Version, VersionState, VersionStatus,
+    Architecture, ArtifactSource, Build, BuildFailure, BuildNetwork, BuildProgress, BuildRequest,
+    BuildState, BuiltRootfs, CreateImage, Hook, Hooks, IMAGE_MEMORY_MIB, IMAGE_MEMORY_MIB_DEFAULT,
+    Image, ImageBuilder, ImageSpec, ImageState, ManagedImage, OsCapabilities, SnapshotSizes,
+    StartedBuild, UpdateImage, Version, VersionState, VersionStatus,
 };
 pub use images::Images;
 pub use logs::{

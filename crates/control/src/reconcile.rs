@@ -8,6 +8,7 @@ use crate::{
     ControlError, MicrovmId,
     error::chain,
     fleet::Fleet,
+    image_template,
     keeper::{Beginning, OnHost},
     life::{Event, Phase},
 };
@@ -53,6 +54,7 @@ impl Fleet {
         self.give_keepers(&on_host).await?;
         self.remove_strays(&on_host).await?;
         self.keep_standby().await?;
+        image_template::collect(self).await;
         let now = self.outside.clock.now();
         let retention = self.config.terminated_retention;
         let forgotten = self.store.forget_terminated(now.minus(retention)).await?;

@@ -109,7 +109,7 @@ async fn first_answer(fleet: &Fleet, id: &MicrovmId) -> Result<Microvm, ControlE
 fn new_row(
     config: &ControlConfig,
     request: RunMicrovm,
-    VersionRow { version, template }: VersionRow,
+    VersionRow { version, template, content: _ }: VersionRow,
     now: Timestamp,
 ) -> Result<MicrovmRow, ControlError> {
     let template = template.ok_or_else(|| ControlError::Corrupt {

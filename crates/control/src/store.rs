@@ -22,7 +22,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 pub(crate) use builds::{Begun, BuildOf, BuildOutcome, NewBuild};
 use image_documents::HooksDocument;
 pub(crate) use image_documents::ImageDocument;
-pub(crate) use images::VersionRow;
+pub(crate) use images::{ImageContent, VersionRow};
 pub(crate) use logs::{Absent, EventKey, NewEvents};
 pub(crate) use microvms::{Claim, MicrovmRow, NewMark};
 pub(crate) use secrets::{SecretRow, SecretVersionRow};

@@ -9,14 +9,15 @@ pub use self::{
     engine::{FakeEngine, Fault},
 };
 use crate::{
-    BackDoor, BackDoorError, BuildFailure, BuildProgress, BuildRequest, BuiltRootfs, Hook, Hooks,
-    ImageBuilder, ImageSpec, MicrovmId, OsCapabilities, RoleArn, VmAttachment,
+    ArtifactSource, BackDoor, BackDoorError, BuildFailure, BuildProgress, BuildRequest,
+    BuiltRootfs, Hook, Hooks, ImageBuilder, ImageSpec, MicrovmId, OsCapabilities, RoleArn,
+    VmAttachment,
 };
 use ::engine::{App, GuestSockets};
 use async_trait::async_trait;
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 use tokio::sync::mpsc;
@@ -48,7 +49,25 @@ impl BackDoor for FakeBackDoor {
     }
 }
 
-/// A builder whose disk is an empty file. An artifact whose name ends in `broken` fails.
+/// A source whose objects consist of their own address. Keys that end in `absent` are none.
+#[derive(Debug, Default)]
+pub struct FakeArtifacts;
+
+#[async_trait]
+impl ArtifactSource for FakeArtifacts {
+    async fn fetch(&self, _: &RoleArn, uri: &str, file: &Path) -> Result<(), BuildFailure> {
+        if uri.ends_with("absent") {
+            let message = format!("{uri} is not there.");
+            return Err(BuildFailure { code: "S3_NO_SUCH_KEY", message });
+        }
+        tokio::fs::write(file, uri).await.map_err(|e| BuildFailure {
+            code: "INTERNAL_PLATFORM_ERROR",
+            message: format!("{}: {e}", file.display()),
+        })
+    }
+}
+
+/// A builder whose disk is an empty file. An artifact that ends in `broken` fails.
 #[derive(Debug, Default)]
 pub struct FakeBuilder;
 
@@ -61,8 +80,8 @@ impl ImageBuilder for FakeBuilder {
     ) -> Result<BuiltRootfs, BuildFailure> {
         let _ = progress.send(BuildProgress::Step("container build".to_owned()));
         let _ = progress.send(BuildProgress::Line("STEP 1: FROM scratch".to_owned()));
-        let (crate::Artifact::Directory(path) | crate::Artifact::Zip(path)) = request.artifact;
-        if path.to_string_lossy().ends_with("broken") {
+        let artifact = tokio::fs::read(&request.artifact).await.unwrap_or_default();
+        if artifact.ends_with(b"broken") {
             return Err(BuildFailure {
                 code: "CONTAINER_BUILD_FAILED",
                 message: "The container image build failed.".to_owned(),
@@ -80,6 +99,11 @@ impl ImageBuilder for FakeBuilder {
             code_bytes: 1,
         })
     }
+
+    async fn disk(&self, _: &str, work_dir: &Path) -> Result<Option<PathBuf>, BuildFailure> {
+        let rootfs = work_dir.join("rootfs.ext4");
+        Ok(tokio::fs::write(&rootfs, b"").await.is_ok().then_some(rootfs))
+    }
 }
 
 /// A small image with the hooks of the default one.
@@ -87,10 +111,10 @@ pub fn image_spec() -> ImageSpec {
     let hooks = [Hook::Ready, Hook::Run];
     let timeouts = hooks.map(|hook| (hook, hook.default_timeout())).into_iter().collect();
     ImageSpec {
-        artifact: crate::Artifact::Directory(PathBuf::from("/nowhere/app")),
         artifact_uri: "s3://bucket/app.zip".to_owned(),
         base_image_arn: "arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1".to_owned(),
         base_image_version: None,
+        architectures: Vec::new(),
         build_role: RoleArn::parse("arn:aws:iam::000000000000:role/warren-build")
             .expect("the constant is a role's ARN"),
         description: None,

@@ -4,12 +4,12 @@ mod house;
 
 use control::{
     BuildProgress, BuildState, ClientToken, ControlError, CreateImage, Hook, ImageState,
-    ImageVersion, MicrovmState, PageRequest, RunMicrovm, UpdateImage, VersionState, VersionStatus,
+    ImageVersion, PageRequest, RunMicrovm, UpdateImage, VersionState, VersionStatus,
     testing::{Fault, image_spec},
 };
 use engine::HookOutcome;
 use house::{House, image};
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 fn create() -> CreateImage {
     CreateImage { name: image(), spec: image_spec(), tags: BTreeMap::new(), client_token: None }
@@ -41,12 +41,12 @@ async fn a_build_is_watched_from_its_first_step_to_an_active_version() {
     let images = house.control.images();
     let mut started = images.create(create()).await.unwrap();
     assert_eq!(started.image.state, ImageState::Creating);
-    assert_eq!(started.version.state, VersionState::InProgress);
+    assert_eq!(started.version.state, VersionState::Pending);
     let mut seen = Vec::new();
     while let Some(one) = started.progress.as_mut().unwrap().recv().await {
         seen.push(one);
     }
-    assert_eq!(seen[0], BuildProgress::Step("container build".to_owned()));
+    assert_eq!(seen[0], BuildProgress::Step("fetching s3://bucket/app.zip".to_owned()));
     assert!(seen.contains(&BuildProgress::Line("the app starts".to_owned())), "{seen:?}");
     assert!(matches!(seen.last(), Some(BuildProgress::Finished { result: Ok(_), .. })));
 
@@ -55,7 +55,7 @@ async fn a_build_is_watched_from_its_first_step_to_an_active_version() {
     assert_eq!(ready.latest_active_version, Some(ImageVersion::FIRST));
     let builds = images.builds(&image(), ImageVersion::FIRST).await.unwrap();
     assert_eq!((builds.len(), builds[0].state), (1, BuildState::Successful));
-    assert_eq!(builds[0].snapshot.map(|sizes| sizes.memory_bytes), Some(3));
+    assert_eq!(builds[0].snapshot.map(|sizes| sizes.memory_bytes), Some(Some(3)));
     assert_eq!(builds[0].cold_boot_ms, Some(1200));
     assert!(std::fs::read_dir(house.dir.path().join("builds")).unwrap().next().is_none());
 }
@@ -65,7 +65,7 @@ async fn a_build_that_fails_says_why_and_leaves_the_older_version_running() {
     let house = House::open().await;
     let images = house.control.images();
     let mut broken = update();
-    broken.spec.artifact = control::Artifact::Zip(PathBuf::from("/nowhere/broken"));
+    broken.spec.artifact_uri = "s3://bucket/broken".to_owned();
     updated(&house, broken).await;
     let failed = images.version(&image(), second()).await.unwrap();
     assert_eq!((failed.state, failed.status), (VersionState::Failed, VersionStatus::Inactive));
@@ -78,7 +78,10 @@ async fn a_build_that_fails_says_why_and_leaves_the_older_version_running() {
     assert_eq!(vm.version, ImageVersion::FIRST);
 
     house.engine.answer(Hook::Ready, HookOutcome::Answered { status: 500 });
-    updated(&house, update()).await;
+    // Of another size, so that there is no snapshot of it yet.
+    let mut other = update();
+    other.spec.memory_mib = 1024;
+    updated(&house, other).await;
     let third = images.version(&image(), ImageVersion::parse("3.0").unwrap()).await.unwrap();
     assert_eq!(third.state_reason.as_deref(), Some("Ready hook check failed: 500"));
 }
@@ -101,28 +104,79 @@ async fn the_newest_active_version_is_run() {
 }
 
 #[tokio::test]
-async fn a_version_with_vms_stays_and_its_template_goes_with_it() {
+async fn a_snapshot_stays_until_the_last_vm_from_it_is_gone() {
     let house = House::open().await;
     let images = house.control.images();
     let last = images.delete_version(&image(), ImageVersion::FIRST).await;
     assert!(matches!(last, Err(ControlError::LastVersion { .. })));
-    updated(&house, update()).await;
+    let mut other = update();
+    other.spec.memory_mib = 1024;
+    updated(&house, other).await;
     let id = house.running().await;
-    for refused in [images.delete_version(&image(), second()).await, images.delete(&image()).await]
-    {
-        assert!(matches!(refused, Err(ControlError::ImageInUse(_))));
-    }
+    let refused = images.delete(&image()).await;
+    assert!(matches!(refused, Err(ControlError::ImageInUse(_))));
+
+    images.delete_version(&image(), second()).await.unwrap();
+    house.eventually(async || images.version(&image(), second()).await.is_err()).await;
+    assert_eq!(images.get(&image()).await.unwrap().state, ImageState::Updated);
+    house.settle().await;
+    assert_eq!(house.engine.count("remove_template"), 0);
     house.control.terminate_microvm(&id).await.unwrap();
     house.reaches(&id, control::MicrovmState::Terminated).await;
-    images.delete_version(&image(), second()).await.unwrap();
-    assert_eq!(house.engine.count("remove_template"), 1);
+    house.clock.advance(control::ControlConfig::new("/").reconcile_every);
+    house.eventually(async || house.engine.count("remove_template") == 1).await;
+
     images.delete(&image()).await.unwrap();
-    assert_eq!(house.engine.count("remove_template"), 2);
+    house.eventually(async || images.get(&image()).await.is_err()).await;
+    house.eventually(async || house.engine.count("remove_template") == 2).await;
     images.delete(&image()).await.unwrap();
-    let gone = images.get(&image()).await;
-    assert!(matches!(gone, Err(ControlError::ImageNotFound(_))));
     // The terminated VM is still listed.
     assert_eq!(house.control.get_microvm(&id).await.unwrap().version, second());
+}
+
+#[tokio::test]
+async fn building_again_what_has_not_changed_makes_no_snapshot() {
+    let house = House::open().await;
+    updated(&house, update()).await;
+    assert_eq!(house.engine.count("make_template"), 1);
+    let version = house.control.images().version(&image(), second()).await.unwrap();
+    assert_eq!(version.state, VersionState::Successful);
+}
+
+#[tokio::test]
+async fn an_artifact_that_cannot_be_fetched_is_the_builds_reason() {
+    let house = House::open().await;
+    let mut absent = update();
+    absent.spec.artifact_uri = "s3://bucket/absent".to_owned();
+    updated(&house, absent).await;
+    let failed = house.control.images().version(&image(), second()).await.unwrap();
+    let reason = "S3_NO_SUCH_KEY: s3://bucket/absent is not there.";
+    assert_eq!(failed.state_reason.as_deref(), Some(reason));
+}
+
+#[tokio::test]
+async fn a_snapshot_is_validated_on_a_vm_that_comes_from_it() {
+    let house = House::open().await;
+    let mut with_validate = update();
+    let timeouts = &mut with_validate.spec.hooks.timeouts;
+    timeouts.insert(Hook::Validate, Hook::Validate.default_timeout());
+    updated(&house, with_validate.clone()).await;
+    let calls = house.engine.calls();
+    let call = |part: &str| calls.iter().position(|call| call.contains(part)).expect(part);
+    assert!(call("launch validate-") < call("/validate"), "{calls:?}");
+    assert!(call("/validate") < call("stop validate-"), "{calls:?}");
+    assert!(house.back_door.attached().is_empty());
+
+    house.engine.answer(Hook::Validate, HookOutcome::Answered { status: 500 });
+    updated(&house, with_validate).await;
+    let third = ImageVersion::parse("3.0").unwrap();
+    let failed = house.control.images().version(&image(), third).await.unwrap();
+    let reason = failed.state_reason.unwrap();
+    assert!(reason.starts_with("Validate hook check failed: "), "{reason}");
+    let build = &house.control.images().builds(&image(), third).await.unwrap()[0];
+    let sizes = build.snapshot.unwrap();
+    assert_eq!((sizes.code_bytes, sizes.memory_bytes), (1, None));
+    assert!(house.engine.vms().is_empty());
 }
 
 #[tokio::test]
@@ -180,6 +234,7 @@ async fn a_client_token_builds_once() {
     assert!(matches!(images.create(other).await, Err(ControlError::ClientTokenReused)));
     // A token goes with its image: the name can be used again (spec 1.6).
     images.delete(&image()).await.unwrap();
+    house.eventually(async || images.get(&image()).await.is_err()).await;
     assert!(images.create(request).await.unwrap().progress.is_some());
 }
 
@@ -198,15 +253,17 @@ async fn images_are_found_by_a_part_of_their_name() {
 }
 
 #[tokio::test]
-async fn an_image_of_another_kernel_or_qemu_is_not_launchable_until_it_is_built_again() {
+async fn an_image_of_another_kernel_or_qemu_is_made_ready_again_by_itself() {
     let house = House::open().await;
     assert!(house.control.is_launchable(&image()).await.unwrap());
     house.engine.outdate_templates();
     assert!(!house.control.is_launchable(&image()).await.unwrap());
-    let id = house.control.run_microvm(house.request()).await.unwrap().id;
-    let reason = house.reaches(&id, MicrovmState::Terminated).await.state_reason.unwrap();
-    assert!(reason.contains("build the image again"), "{reason}");
-    updated(&house, update()).await;
-    assert!(house.control.is_launchable(&image()).await.unwrap());
+    // Whoever comes first waits for it.
     house.running().await;
+    assert!(house.control.is_launchable(&image()).await.unwrap());
+    assert_eq!(house.engine.count("make_template"), 2);
+
+    house.engine.outdate_templates();
+    let house = house.reopened().await;
+    house.eventually(async || house.control.is_launchable(&image()).await.unwrap()).await;
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use control::{
     BackDoor, Control, ControlConfig, ImageArn, ImageVersion, MicrovmId, Outside, RoleArn,
     VmAttachment,
-    testing::{FakeBackDoor, FakeBuilder, FakeEngine, ManualClock},
+    testing::{FakeArtifacts, FakeBackDoor, FakeBuilder, FakeEngine, ManualClock},
 };
 use egress::{Egress, EgressConfig};
 use engine::GuestSockets;
@@ -28,6 +28,7 @@ async fn house() -> House {
     let outside = Outside {
         engine: Arc::new(FakeEngine::new()),
         back_door: Arc::new(FakeBackDoor::default()),
+        artifacts: Arc::new(FakeArtifacts),
         image_builder: Arc::new(FakeBuilder),
         clock: clock.clone(),
     };

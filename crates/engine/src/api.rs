@@ -120,6 +120,9 @@ pub trait Engine: Send + Sync + 'static {
     /// None: there is no such template, or it does not fit this host's VMM and must be made anew.
     async fn template(&self, id: &TemplateId) -> Result<Option<TemplateInfo>, EngineError>;
 
+    /// The templates on this host, those too that do not fit it any more.
+    async fn list_templates(&self) -> Result<Vec<TemplateId>, EngineError>;
+
     /// Removes a template's files. One that a VM or a checkpoint is made from is
     /// [`EngineError::InUse`].
     async fn remove_template(&self, id: &TemplateId) -> Result<(), EngineError>;

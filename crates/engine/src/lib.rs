@@ -9,6 +9,7 @@ mod channel;
 mod command;
 mod events;
 mod firewall;
+mod hook_words;
 mod namespace;
 mod qemu;
 mod slot;
@@ -21,6 +22,7 @@ pub use api::{
     VmUsage,
 };
 pub use events::Events;
+pub use hook_words::hook_failure;
 pub use qemu::{AcceleratorChoice, Qemu, QemuConfig};
 pub use wire::{
     App, AppExit, Attach, ExecRequest, ExitStatus, HookOutcome, HookRequest, TerminalSize,

@@ -310,6 +310,11 @@ impl Engine for Qemu {
         self.inner.template(id)
     }
 
+    async fn list_templates(&self) -> Result<Vec<TemplateId>, EngineError> {
+        let state = self.inner.state.clone();
+        blocking(move || state.templates()).await
+    }
+
     async fn remove_template(&self, id: &TemplateId) -> Result<(), EngineError> {
         self.inner.drop_standby(|template| template == id).await;
         let dir = self.inner.state.template(id);

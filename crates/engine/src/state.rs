@@ -66,17 +66,28 @@ impl StateDir {
 
     /// The names of all VM directories.
     pub(crate) fn vms(&self) -> Result<Vec<VmId>, EngineError> {
-        let dir = self.0.join("vms");
+        self.names("vms", |name| VmId::new(name).ok())
+    }
+
+    /// The names of all whole templates.
+    pub(crate) fn templates(&self) -> Result<Vec<TemplateId>, EngineError> {
+        self.names("templates", |name| TemplateId::new(name).ok())
+    }
+
+    fn names<T>(
+        &self,
+        folder: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Vec<T>, EngineError> {
+        let dir = self.0.join(folder);
         let failed = |e| host_error(&dir, "list", e);
-        let mut ids = Vec::new();
+        let mut names = Vec::new();
         for entry in fs::read_dir(&dir).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
-            // What has no name of a VM was not put there by us.
-            if let Some(id) = name.to_str().and_then(|name| VmId::new(name).ok()) {
-                ids.push(id);
-            }
+            // What has another kind of name was not put there by us, or is not whole.
+            names.extend(name.to_str().and_then(&parse));
         }
-        Ok(ids)
+        Ok(names)
     }
 }
 

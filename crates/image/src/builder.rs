@@ -55,8 +55,8 @@ pub struct BuiltImage {
     pub rootfs: PathBuf,
     /// What starts in it.
     pub app: App,
-    /// Names files and app together; 64 hexadecimal digits.
-    pub digest: String,
+    /// Names the disk, for [`ImageBuilder::disk`]; 64 hexadecimal digits.
+    pub disk: String,
     /// Space that the disk takes on this host, in bytes.
     pub rootfs_bytes: u64,
 }
@@ -88,6 +88,17 @@ impl ImageBuilder {
     ) -> Result<BuiltImage, BuildError> {
         let works = Arc::clone(&self.works);
         self.run(progress, move |job| async move { works.build(&request, &job).await }).await
+    }
+
+    /// Gives the disk of a finished build another name in `dir`, which is on the same file system:
+    /// who takes that over takes nothing from later builds. None where the disk is not kept any more.
+    pub fn disk(&self, name: &str, dir: &Path) -> Result<Option<PathBuf>, BuildError> {
+        let path = dir.join("rootfs.ext4");
+        match fs::hard_link(self.works.disk_path(name), &path) {
+            Ok(()) => Ok(Some(path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(BuildError::io("linking", &path, source)),
+        }
     }
 
     /// Makes the base image unless it is there.
@@ -426,9 +437,8 @@ impl Works {
         let rootfs = self.disk_path(&record.rootfs);
         let metadata = fs::metadata(&rootfs)
             .map_err(|source| BuildError::io("looking at", &rootfs, source))?;
-        let digest = record.digest();
         let app = record.app.into();
-        Ok(BuiltImage { rootfs, app, digest, rootfs_bytes: metadata.blocks() * 512 })
+        Ok(BuiltImage { rootfs, app, disk: record.rootfs, rootfs_bytes: metadata.blocks() * 512 })
     }
 }
 
@@ -452,21 +462,6 @@ impl Record {
     fn new(rootfs: String, app: App) -> Self {
         let App { argv, env, working_dir, user } = app;
         Self { rootfs, app: RecordedApp { argv, env, working_dir, user } }
-    }
-
-    fn digest(&self) -> String {
-        let mut digest = Sha256::new();
-        field(&mut digest, b"rootfs", self.rootfs.as_bytes());
-        for arg in &self.app.argv {
-            field(&mut digest, b"arg", arg.as_bytes());
-        }
-        for (name, value) in &self.app.env {
-            field(&mut digest, b"name", name.as_bytes());
-            field(&mut digest, b"value", value.as_bytes());
-        }
-        field(&mut digest, b"dir", self.app.working_dir.as_bytes());
-        field(&mut digest, b"user", self.app.user.as_bytes());
-        hex::encode(digest.finalize())
     }
 }
 

@@ -173,7 +173,7 @@ async fn builds_side_by_side_do_not_collide() {
     let builds = (0..4).map(|_| machine.build(artifact.clone()));
     let mut digests = Vec::new();
     for (built, _) in futures_of(builds).await {
-        digests.push(built.unwrap().digest);
+        digests.push(built.unwrap().disk);
     }
     digests.dedup();
     assert_eq!(digests.len(), 1);

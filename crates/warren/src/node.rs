@@ -1,10 +1,12 @@
 //! One Warren on one host, put together: engine, control, back door, AWS surface, launcher, and the
 //! server in front of them. `warren up` and `warren demo` are two ways to run it.
 
+mod artifacts;
 mod builder;
 mod default_image;
 mod identities;
 
+pub(crate) use artifacts::BUCKET as ARTIFACTS_BUCKET;
 pub(crate) use default_image::{DefaultImageError, NAME as DEFAULT_IMAGE};
 pub(crate) use identities::{EXECUTION_ROLE, LAUNCHER_ROLE, role_arn};
 
@@ -271,6 +273,7 @@ impl Machinery {
         let outside = Outside {
             engine: engine.clone(),
             back_door: back_door.clone(),
+            artifacts: Arc::new(artifacts::Uploads(settings.data_dir.join("uploads"))),
             image_builder: Arc::new(Builder(builder.clone())),
             clock: Arc::new(SystemClock),
         };

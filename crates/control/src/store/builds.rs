@@ -2,7 +2,7 @@
 
 use super::{
     Claim, ImageDocument, Store, at, corrupt, doing,
-    images::{resource, stored_version},
+    images::{ImageContent, resource, stored_version},
     signed, stored_id, to_json, unsigned, variant,
 };
 use crate::{
@@ -41,8 +41,17 @@ pub(crate) enum Begun {
 /// How a build ended.
 #[derive(Clone, Debug)]
 pub(crate) enum BuildOutcome {
-    Successful { template: TemplateId, sizes: SnapshotSizes, cold_boot_ms: u64 },
-    Failed { reason: String },
+    Successful {
+        template: TemplateId,
+        content: ImageContent,
+        sizes: SnapshotSizes,
+        cold_boot_ms: u64,
+    },
+    Failed {
+        reason: String,
+        /// Known where the container was built.
+        code_bytes: Option<u64>,
+    },
 }
 
 impl Store {
@@ -91,6 +100,26 @@ impl Store {
         Ok(Begun::Now(version))
     }
 
+    /// A build and its version are no longer waiting.
+    pub(crate) async fn start_build(&self, build: &BuildId) -> Result<(), ControlError> {
+        let failed = doing("writing the start of a build");
+        let mut tx = self.state.writer.begin().await.map_err(&failed)?;
+        for statement in [
+            "UPDATE image_versions SET state = $2 WHERE state = $3 AND (image, major) =
+             (SELECT image, major FROM builds WHERE id = $1)",
+            "UPDATE builds SET state = $2 WHERE state = $3 AND id = $1",
+        ] {
+            sqlx::query(statement)
+                .bind(build.as_str())
+                .bind(BuildState::InProgress.as_str())
+                .bind(BuildState::Pending.as_str())
+                .execute(&mut *tx)
+                .await
+                .map_err(&failed)?;
+        }
+        tx.commit().await.map_err(&failed)
+    }
+
     pub(crate) async fn finish_build(
         &self,
         build: &BuildId,
@@ -105,13 +134,26 @@ impl Store {
                 .fetch_one(&mut *tx)
                 .await
                 .map_err(&failed)?;
-        let (template, sizes, cold_boot_ms, reason) = match outcome {
-            BuildOutcome::Successful { template, sizes, cold_boot_ms } => {
-                (Some(template.as_str()), Some(*sizes), Some(signed(*cold_boot_ms)), None)
-            }
-            BuildOutcome::Failed { reason } => (None, None, None, Some(reason.as_str())),
-        };
         let names = OutcomeNames::of(outcome);
+        let (sizes, cold_boot_ms, reason) = match outcome {
+            BuildOutcome::Successful { sizes, cold_boot_ms, .. } => {
+                (Some(*sizes), Some(signed(*cold_boot_ms)), None)
+            }
+            BuildOutcome::Failed { reason, code_bytes } => {
+                let sizes = code_bytes.map(|code_bytes| SnapshotSizes {
+                    code_bytes,
+                    memory_bytes: None,
+                    disk_bytes: None,
+                });
+                (sizes, None, Some(reason.as_str()))
+            }
+        };
+        let (template, content) = match outcome {
+            BuildOutcome::Successful { template, content, .. } => {
+                (Some(template.as_str()), Some(to_json(content)))
+            }
+            BuildOutcome::Failed { .. } => (None, None),
+        };
         sqlx::query(
             "UPDATE builds SET state = $2, state_reason = $3, memory_bytes = $4, code_bytes = $5,
              disk_bytes = $6, cold_boot_ms = $7 WHERE id = $1",
@@ -119,16 +161,16 @@ impl Store {
         .bind(build.as_str())
         .bind(names.build.as_str())
         .bind(reason)
-        .bind(sizes.map(|s| signed(s.memory_bytes)))
+        .bind(sizes.and_then(|s| s.memory_bytes).map(signed))
         .bind(sizes.map(|s| signed(s.code_bytes)))
-        .bind(sizes.map(|s| signed(s.disk_bytes)))
+        .bind(sizes.and_then(|s| s.disk_bytes).map(signed))
         .bind(cold_boot_ms)
         .execute(&mut *tx)
         .await
         .map_err(&failed)?;
         sqlx::query(
             "UPDATE image_versions SET state = $3, status = $4, state_reason = $5, template = $6,
-             updated_at = $7 WHERE image = $1 AND major = $2",
+             content = $7, updated_at = $8 WHERE image = $1 AND major = $2",
         )
         .bind(&image)
         .bind(major)
@@ -136,6 +178,7 @@ impl Store {
         .bind(names.status.as_str())
         .bind(reason)
         .bind(template)
+        .bind(content)
         .bind(now.ms())
         .execute(&mut *tx)
         .await
@@ -266,7 +309,7 @@ async fn insert_version(
     )
     .bind(new.image.as_str())
     .bind(i64::from(version.major()))
-    .bind(VersionState::InProgress.as_str())
+    .bind(VersionState::Pending.as_str())
     .bind(VersionStatus::Inactive.as_str())
     .bind(to_json(&ImageDocument::of(new.spec)))
     .bind(new.now.ms())
@@ -279,7 +322,7 @@ async fn insert_version(
     .bind(new.build.as_str())
     .bind(new.image.as_str())
     .bind(i64::from(version.major()))
-    .bind(BuildState::InProgress.as_str())
+    .bind(BuildState::Pending.as_str())
     .bind(new.now.ms())
     .execute(connection)
     .await
@@ -293,13 +336,12 @@ fn read_build(row: &SqliteRow, arn: &ImageArn) -> Result<Build, ControlError> {
         let value: Option<i64> = row.try_get(column).map_err(&failed)?;
         value.map(|value| unsigned("a size", value)).transpose()
     };
-    let sizes = (size("memory_bytes")?, size("code_bytes")?, size("disk_bytes")?);
-    let snapshot = match sizes {
-        (Some(memory_bytes), Some(code_bytes), Some(disk_bytes)) => {
-            Some(SnapshotSizes { memory_bytes, code_bytes, disk_bytes })
-        }
-        _ => None,
-    };
+    let (memory_bytes, disk_bytes) = (size("memory_bytes")?, size("disk_bytes")?);
+    let snapshot = size("code_bytes")?.map(|code_bytes| SnapshotSizes {
+        code_bytes,
+        memory_bytes,
+        disk_bytes,
+    });
     let id: &str = row.try_get("id").map_err(&failed)?;
     let state: &str = row.try_get("state").map_err(&failed)?;
     Ok(Build {

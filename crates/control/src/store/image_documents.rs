@@ -2,11 +2,11 @@
 
 use super::{corrupt, stored_id, variant};
 use crate::{
-    Artifact, ControlError, Hook, Hooks, ImageSpec, LogGroup, LogStream, Logging, OsCapabilities,
-    RoleArn,
+    Architecture, ControlError, Hook, Hooks, ImageSpec, LogGroup, LogStream, Logging,
+    OsCapabilities, RoleArn,
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct HooksDocument {
@@ -39,20 +39,14 @@ enum LoggingDocument {
     Disabled,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum ArtifactDocument {
-    Directory(PathBuf),
-    Zip(PathBuf),
-}
-
 /// All of an [`ImageSpec`], for the column and for the fingerprint of a request.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct ImageDocument {
-    artifact: ArtifactDocument,
     artifact_uri: String,
     base_image_arn: String,
     base_image_version: Option<String>,
+    #[serde(default)]
+    architectures: Vec<String>,
     build_role: String,
     description: Option<String>,
     memory_mib: u32,
@@ -66,13 +60,10 @@ pub(crate) struct ImageDocument {
 impl ImageDocument {
     pub(crate) fn of(spec: &ImageSpec) -> Self {
         Self {
-            artifact: match &spec.artifact {
-                Artifact::Directory(path) => ArtifactDocument::Directory(path.clone()),
-                Artifact::Zip(path) => ArtifactDocument::Zip(path.clone()),
-            },
             artifact_uri: spec.artifact_uri.clone(),
             base_image_arn: spec.base_image_arn.clone(),
             base_image_version: spec.base_image_version.clone(),
+            architectures: spec.architectures.iter().map(|a| a.as_str().to_owned()).collect(),
             build_role: spec.build_role.to_string(),
             description: spec.description.clone(),
             memory_mib: spec.memory_mib,
@@ -93,13 +84,14 @@ impl ImageDocument {
 
     pub(super) fn read(self) -> Result<ImageSpec, ControlError> {
         Ok(ImageSpec {
-            artifact: match self.artifact {
-                ArtifactDocument::Directory(path) => Artifact::Directory(path),
-                ArtifactDocument::Zip(path) => Artifact::Zip(path),
-            },
             artifact_uri: self.artifact_uri,
             base_image_arn: self.base_image_arn,
             base_image_version: self.base_image_version,
+            architectures: self
+                .architectures
+                .iter()
+                .map(|name| architecture(name))
+                .collect::<Result<_, _>>()?,
             build_role: stored_id("a role", RoleArn::parse(&self.build_role))?,
             description: self.description,
             memory_mib: self.memory_mib,
@@ -125,4 +117,8 @@ impl ImageDocument {
             },
         })
     }
+}
+
+fn architecture(name: &str) -> Result<Architecture, ControlError> {
+    variant("an architecture", Architecture::ALL, Architecture::as_str, name)
 }

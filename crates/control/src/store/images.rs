@@ -1,20 +1,35 @@
 //! Rows of images and their versions.
 
 use super::{
-    ImageDocument, Store, at, corrupt, cut_page, doing, from_json, page_start, stored_id, variant,
+    ImageDocument, Store, at, corrupt, cut_page, doing, from_json, page_start, stored_id, to_json,
+    variant,
 };
 use crate::{
     ControlError, Image, ImageArn, ImageName, ImageState, ImageVersion, Page, PageRequest,
     Timestamp, Version, VersionState, VersionStatus,
 };
 use engine::TemplateId;
+use serde::{Deserialize, Serialize};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use std::collections::HashSet;
 
 /// A version with the template that its VMs are cloned from.
 #[derive(Clone, Debug)]
 pub(crate) struct VersionRow {
     pub(crate) version: Version,
     pub(crate) template: Option<TemplateId>,
+    /// None where it is not built, or was built before this was written down.
+    pub(crate) content: Option<ImageContent>,
+}
+
+/// What a version is made of; with it a snapshot can be made again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct ImageContent {
+    /// Digest by which the builder knows the disk.
+    pub(crate) disk: String,
+    /// As the Dockerfile says it.
+    pub(crate) app: engine::App,
+    pub(crate) code_bytes: u64,
 }
 
 /// The images' query; sqlx takes literals only.
@@ -145,25 +160,73 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a version, or with none named all of the image, and what belongs to it. Answers the
-    /// templates that nothing uses any more.
-    pub(crate) async fn remove_versions(
+    /// Marks a version, or with none named all of the image, as being removed: nothing is run from it
+    /// any more.
+    pub(crate) async fn begin_removal(
         &self,
         image: &ImageName,
         version: Option<ImageVersion>,
-    ) -> Result<Vec<TemplateId>, ControlError> {
+        now: Timestamp,
+    ) -> Result<(), ControlError> {
+        let failed = doing("marking an image's version for removal");
+        let state = match version {
+            Some(_) => ImageState::Updating,
+            None => ImageState::Deleting,
+        };
+        let mut tx = self.state.writer.begin().await.map_err(&failed)?;
+        sqlx::query("UPDATE images SET state = $2, updated_at = $3 WHERE name = $1")
+            .bind(image.as_str())
+            .bind(state.as_str())
+            .bind(now.ms())
+            .execute(&mut *tx)
+            .await
+            .map_err(&failed)?;
+        sqlx::query(
+            "UPDATE image_versions SET state = $3, updated_at = $4
+             WHERE image = $1 AND ($2 = 0 OR major = $2)",
+        )
+        .bind(image.as_str())
+        .bind(version.map_or(0, |v| i64::from(v.major())))
+        .bind(VersionState::Deleting.as_str())
+        .bind(now.ms())
+        .execute(&mut *tx)
+        .await
+        .map_err(&failed)?;
+        tx.commit().await.map_err(&failed)
+    }
+
+    /// What a process before this one marked and did not remove.
+    pub(crate) async fn marked_for_removal(
+        &self,
+    ) -> Result<Vec<(ImageName, Option<ImageVersion>)>, ControlError> {
+        let rows: Vec<(String, i64, String)> = sqlx::query_as(
+            "SELECT i.name, coalesce(v.major, 0), i.state
+             FROM images i LEFT JOIN image_versions v
+             ON v.image = i.name AND v.state = 'DELETING' AND i.state <> 'DELETING'
+             WHERE i.state = 'DELETING' OR v.major IS NOT NULL",
+        )
+        .fetch_all(&self.state.readers)
+        .await
+        .map_err(doing("looking for what is to be removed"))?;
+        let read = |(name, major, state): (String, i64, String)| {
+            let name = stored_id("an image's name", ImageName::parse(&name))?;
+            let whole = state == ImageState::Deleting.as_str();
+            let version = if whole { None } else { Some(stored_version(major)?) };
+            Ok((name, version))
+        };
+        rows.into_iter().map(read).collect()
+    }
+
+    /// Removes what [`Store::begin_removal`] marked, and what belongs to it.
+    pub(crate) async fn remove_marked(
+        &self,
+        image: &ImageName,
+        version: Option<ImageVersion>,
+        now: Timestamp,
+    ) -> Result<(), ControlError> {
         let failed = doing("removing an image's version");
         let major = version.map_or(0, |v| i64::from(v.major()));
         let mut tx = self.state.writer.begin().await.map_err(&failed)?;
-        let templates: Vec<String> = sqlx::query_scalar(
-            "SELECT DISTINCT template FROM image_versions WHERE image = $1
-             AND ($2 = 0 OR major = $2) AND template IS NOT NULL",
-        )
-        .bind(image.as_str())
-        .bind(major)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(&failed)?;
         for statement in [
             "DELETE FROM builds WHERE image = $1 AND ($2 = 0 OR major = $2)",
             "DELETE FROM image_versions WHERE image = $1 AND ($2 = 0 OR major = $2)",
@@ -172,22 +235,77 @@ impl Store {
             let query = sqlx::query(statement).bind(image.as_str()).bind(major);
             query.execute(&mut *tx).await.map_err(&failed)?;
         }
+        sqlx::query("UPDATE images SET state = $2, updated_at = $3 WHERE name = $1")
+            .bind(image.as_str())
+            .bind(ImageState::Updated.as_str())
+            .bind(now.ms())
+            .execute(&mut *tx)
+            .await
+            .map_err(&failed)?;
         remove_claims(&mut tx, image, version).await?;
-        let mut unused = Vec::new();
-        for template in templates {
-            let users: i64 =
-                sqlx::query_scalar("SELECT count(*) FROM image_versions WHERE template = $1")
-                    .bind(&template)
-                    .fetch_one(&mut *tx)
-                    .await
-                    .map_err(&failed)?;
-            if users == 0 {
-                let id = TemplateId::new(&*template);
-                unused.push(id.map_err(|_| corrupt("a template's id", &template))?);
-            }
-        }
-        tx.commit().await.map_err(&failed)?;
-        Ok(unused)
+        tx.commit().await.map_err(&failed)
+    }
+
+    /// Templates of versions and of MicroVMs that are not terminated.
+    pub(crate) async fn templates_in_use(&self) -> Result<HashSet<TemplateId>, ControlError> {
+        let ids: Vec<String> = sqlx::query_scalar(
+            "SELECT template FROM image_versions WHERE template IS NOT NULL
+             UNION SELECT template FROM microvms WHERE state <> 'TERMINATED'",
+        )
+        .fetch_all(&self.state.readers)
+        .await
+        .map_err(doing("looking for templates in use"))?;
+        let read = |id: String| TemplateId::new(&*id).map_err(|_| corrupt("a template's id", &id));
+        ids.into_iter().map(read).collect()
+    }
+
+    /// Disks of all versions.
+    pub(crate) async fn disks_in_use(&self) -> Result<HashSet<String>, ControlError> {
+        let contents: Vec<String> =
+            sqlx::query_scalar("SELECT content FROM image_versions WHERE content IS NOT NULL")
+                .fetch_all(&self.state.readers)
+                .await
+                .map_err(doing("looking for disks in use"))?;
+        let read = |text: &String| Ok(from_json::<ImageContent>("a version's content", text)?.disk);
+        contents.iter().map(read).collect()
+    }
+
+    /// Every version that may be run now.
+    pub(crate) async fn runnable_versions(
+        &self,
+    ) -> Result<Vec<(ImageName, ImageVersion)>, ControlError> {
+        let rows: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT v.image, v.major FROM image_versions v JOIN images i ON i.name = v.image
+             WHERE v.state = 'SUCCESSFUL' AND v.status = 'ACTIVE'
+             AND i.state NOT IN ('DELETING', 'DELETED') ORDER BY v.image, v.major DESC",
+        )
+        .fetch_all(&self.state.readers)
+        .await
+        .map_err(doing("listing the versions that may be run"))?;
+        let read = |(name, major): (String, i64)| {
+            Ok((stored_id("an image's name", ImageName::parse(&name))?, stored_version(major)?))
+        };
+        rows.into_iter().map(read).collect()
+    }
+
+    /// A version's snapshot was made anew.
+    pub(crate) async fn set_snapshot(
+        &self,
+        (image, version): (&ImageName, ImageVersion),
+        template: &TemplateId,
+        content: &ImageContent,
+    ) -> Result<(), ControlError> {
+        sqlx::query(
+            "UPDATE image_versions SET template = $3, content = $4 WHERE image = $1 AND major = $2",
+        )
+        .bind(image.as_str())
+        .bind(i64::from(version.major()))
+        .bind(template.as_str())
+        .bind(to_json(content))
+        .execute(&self.state.writer)
+        .await
+        .map_err(doing("writing a version's snapshot"))?;
+        Ok(())
     }
 }
 
@@ -250,6 +368,7 @@ fn read_version(row: &SqliteRow, arn: &ImageArn) -> Result<VersionRow, ControlEr
     let status = text("status")?;
     let document: ImageDocument = from_json("an image's configuration", text("spec")?)?;
     let template: Option<String> = row.try_get("template").map_err(&failed)?;
+    let content: Option<String> = row.try_get("content").map_err(&failed)?;
     let template = template.map(|id| TemplateId::new(&*id).map_err(|_| corrupt("a template", id)));
     Ok(VersionRow {
         version: Version {
@@ -263,5 +382,6 @@ fn read_version(row: &SqliteRow, arn: &ImageArn) -> Result<VersionRow, ControlEr
             updated_at: at(row.try_get("updated_at").map_err(&failed)?),
         },
         template: template.transpose()?,
+        content: content.map(|text| from_json("a version's content", &text)).transpose()?,
     })
 }

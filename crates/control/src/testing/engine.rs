@@ -47,6 +47,8 @@ struct World {
 
 #[derive(Debug, Default)]
 struct FakeVm {
+    /// None for a stray.
+    template: Option<TemplateId>,
     running: bool,
     traffic_bytes: u64,
 }
@@ -89,7 +91,7 @@ impl FakeEngine {
 
     /// Puts a VM there that nobody asked for.
     pub fn stray(&self, id: &MicrovmId) {
-        self.world().vms.insert(id.to_string(), FakeVm { running: true, traffic_bytes: 0 });
+        self.world().vms.insert(id.to_string(), FakeVm { running: true, ..FakeVm::default() });
     }
 
     /// Bytes that the guest sends.
@@ -207,7 +209,19 @@ impl Engine for FakeEngine {
         Ok(self.world().templates.get(id).cloned())
     }
 
+    async fn list_templates(&self) -> Result<Vec<TemplateId>, EngineError> {
+        Ok(self.world().templates.keys().cloned().collect())
+    }
+
     async fn remove_template(&self, id: &TemplateId) -> Result<(), EngineError> {
+        let user = {
+            let world = self.world();
+            let mut vms = world.vms.iter();
+            vms.find(|(_, vm)| vm.template.as_ref() == Some(id)).map(|(name, _)| name.clone())
+        };
+        if let Some(user) = user {
+            return Err(EngineError::InUse { subject: id.to_string(), user });
+        }
         self.call(format!("remove_template {id}"), |world| {
             world.templates.remove(id);
             Ok(())
@@ -227,7 +241,7 @@ impl Engine for FakeEngine {
             if world.vms.contains_key(spec.id.as_str()) {
                 return Err(EngineError::Exists(spec.id));
             }
-            let vm = FakeVm { running: true, traffic_bytes: 0 };
+            let vm = FakeVm { template: Some(template), running: true, traffic_bytes: 0 };
             world.vms.insert(spec.id.as_str().to_owned(), vm);
             Ok(())
         })

@@ -5,7 +5,7 @@
 use control::{
     Control, ControlConfig, CreateImage, FilterEvents, ImageName, Microvm, MicrovmId, MicrovmState,
     Outside, PageRequest, RunMicrovm, StreamChoice, TimeSpan,
-    testing::{FakeBackDoor, FakeBuilder, FakeEngine, ManualClock, image_spec},
+    testing::{FakeArtifacts, FakeBackDoor, FakeBuilder, FakeEngine, ManualClock, image_spec},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -58,6 +58,7 @@ impl House {
         let outside = Outside {
             engine: engine.clone(),
             back_door: back_door.clone(),
+            artifacts: Arc::new(FakeArtifacts),
             image_builder: Arc::new(FakeBuilder),
             clock: clock.clone(),
         };

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     EngineError, ExecOutput, TemplateId, TemplateInfo, TemplateSpec, TemplateStage, VmId,
     channel::{Channel, Hello, Listener},
+    hook_failure,
     state::{AppRecord, Manifest, ReadyRecord, TemplateDir, VmDir, host_error, write_json},
 };
 use serde_json::json;
@@ -316,27 +317,7 @@ impl Booted {
                 HookOutcome::Answered { status: 503 } if Instant::now() < deadline => {
                     tokio::time::sleep(READY_RETRY_WAIT).await;
                 }
-                HookOutcome::Answered { status: 503 }
-                | HookOutcome::Refused
-                | HookOutcome::TimedOut => {
-                    let time = iso_8601(time);
-                    return Err(
-                        self.not_ready(format!("Ready hook invocation timed out after {time}"))
-                    );
-                }
-                HookOutcome::Answered { status } => {
-                    let kind = if status >= 500 {
-                        "server error (HTTP 5xx)"
-                    } else {
-                        "client error (HTTP 4xx)"
-                    };
-                    return Err(self.not_ready(format!(
-                        "Ready hook check failed: the application returned a {kind} response"
-                    )));
-                }
-                HookOutcome::Broken { error } => {
-                    return Err(self.not_ready(format!("Ready hook check failed: {error}")));
-                }
+                other => return Err(self.not_ready(hook_failure("Ready", &other, time))),
             }
         }
     }
@@ -385,16 +366,6 @@ impl Booted {
     }
 }
 
-/// A time as AWS writes it in a build's reason: `PT5M`, `PT1M30S`, `PT30S`.
-fn iso_8601(time: Duration) -> String {
-    let (minutes, seconds) = (time.as_secs() / 60, time.as_secs() % 60);
-    match (minutes, seconds) {
-        (0, seconds) => format!("PT{seconds}S"),
-        (minutes, 0) => format!("PT{minutes}M"),
-        (minutes, seconds) => format!("PT{minutes}M{seconds}S"),
-    }
-}
-
 /// Makes the template's directory with its disk; returns the disk's size in bytes.
 fn lay_out(dir: &TemplateDir, rootfs: &Path) -> Result<u64, EngineError> {
     remove_directory(dir.path())?;
@@ -426,16 +397,4 @@ fn save(dir: &VmDir, state: &Path) -> Result<(), QmpError> {
     let save = json!({ "filename": format!("/dev/fdset/{set}"), "live": true });
     qmp.execute("xen-save-devices-state", save)?;
     qmp.execute("quit", json!({})).map(drop)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_written_as_aws_writes_them() {
-        for (seconds, expected) in [(300, "PT5M"), (90, "PT1M30S"), (30, "PT30S"), (0, "PT0S")] {
-            assert_eq!(iso_8601(Duration::from_secs(seconds)), expected);
-        }
-    }
 }

@@ -2,9 +2,12 @@
 
 use crate::failure::with_causes;
 use async_trait::async_trait;
-use control::{Artifact, BuildFailure, BuildProgress, BuildRequest, BuiltRootfs, ImageBuilder};
-use image::{Progress, ReasonCode};
-use std::sync::Arc;
+use control::{BuildFailure, BuildProgress, BuildRequest, BuiltRootfs, ImageBuilder};
+use image::{Artifact, Progress, ReasonCode};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tokio::sync::mpsc;
 
 pub(crate) struct Builder(pub(crate) Arc<image::ImageBuilder>);
@@ -16,11 +19,9 @@ impl ImageBuilder for Builder {
         request: BuildRequest,
         progress: mpsc::UnboundedSender<BuildProgress>,
     ) -> Result<BuiltRootfs, BuildFailure> {
-        let artifact = match request.artifact {
-            Artifact::Directory(dir) => image::Artifact::Directory(dir),
-            Artifact::Zip(zip) => image::Artifact::Zip(zip),
-        };
         // Control adds the version's own environment when it makes the template.
+        let artifact = Artifact::Zip(request.artifact);
+        let work_dir = request.work_dir;
         let request = image::BuildRequest { artifact, environment: Vec::new() };
         let (sender, mut steps) = mpsc::unbounded_channel();
         let passed_on = async {
@@ -34,12 +35,17 @@ impl ImageBuilder for Builder {
         };
         let (built, ()) = tokio::join!(self.0.build(request, sender), passed_on);
         let built = built.map_err(|e| failure(&e))?;
+        let rootfs = self.disk(&built.disk, &work_dir).await?.unwrap_or(built.rootfs);
         Ok(BuiltRootfs {
-            rootfs: built.rootfs,
-            digest: built.digest,
+            rootfs,
+            digest: built.disk,
             app: built.app,
             code_bytes: built.rootfs_bytes,
         })
+    }
+
+    async fn disk(&self, digest: &str, work_dir: &Path) -> Result<Option<PathBuf>, BuildFailure> {
+        self.0.disk(digest, work_dir).map_err(|e| failure(&e))
     }
 }
 

@@ -8,13 +8,13 @@ use crate::{
     image_file::{self, ImageFile, ImageFileError, Overrides},
     service::{Upload, start_build},
 };
-use control::{Artifact, Control, ControlError, ImageName, StartedBuild};
+use control::{Control, ControlError, ImageName, StartedBuild};
 use sha2::{Digest, Sha256};
 use std::{
-    io,
-    os::unix::fs::PermissionsExt,
+    io::{self, Cursor, Write},
     path::{Path, PathBuf},
 };
+use zip::{ZipWriter, result::ZipError, write::SimpleFileOptions};
 
 pub(crate) const NAME: &str = "claude-worker";
 const IMAGE_TOML: &str = include_str!("../../../../images/claude-worker/image.toml");
@@ -62,21 +62,25 @@ pub(crate) async fn ensure(
     if is_current(control, &mark).await? {
         return Ok(None);
     }
-    let dir = data_dir.join("claude-worker");
-    tokio::fs::create_dir_all(&dir).await.map_err(file(&dir))?;
-    let dockerfile = dir.join("Dockerfile");
-    tokio::fs::write(&dockerfile, DOCKERFILE).await.map_err(file(&dockerfile))?;
-    let copy = dir.join(WORKER);
-    tokio::fs::write(&copy, &program).await.map_err(file(&copy))?;
-    let executable = std::fs::Permissions::from_mode(0o755);
-    tokio::fs::set_permissions(&copy, executable).await.map_err(file(&copy))?;
+    let zip = data_dir.join("uploads/claude-worker.zip");
+    let packed = pack(&program).map_err(|e| file(&zip)(e.into()))?;
+    tokio::fs::write(&zip, packed).await.map_err(file(&zip))?;
     let file = ImageFile::parse(PathBuf::from(image_file::FILE), IMAGE_TOML)?;
     let upload = Upload {
         asked: file.resolve(Overrides::default(), NAME.into()),
-        artifact: Artifact::Directory(dir),
+        artifact: zip,
         description: Some(mark),
     };
     Ok(Some(start_build(control, upload).await?))
+}
+
+fn pack(program: &[u8]) -> Result<Vec<u8>, ZipError> {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    zip.start_file("Dockerfile", SimpleFileOptions::default())?;
+    zip.write_all(DOCKERFILE.as_bytes())?;
+    zip.start_file(WORKER, SimpleFileOptions::default().unix_permissions(0o755))?;
+    zip.write_all(program)?;
+    Ok(zip.finish()?.into_inner())
 }
 
 fn mark(program: &[u8]) -> String {

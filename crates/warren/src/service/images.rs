@@ -2,6 +2,7 @@
 
 use super::{BODY_BYTES_MAX, Service, UPLOADS_MAX, answer::Refused};
 use crate::failure::with_causes;
+use crate::node::ARTIFACTS_BUCKET;
 use crate::protocol::{ARTIFACT_BYTES_MAX, BuildLine, IMAGE_HEADER, Image, ImageRequest};
 use axum::{
     Json,
@@ -10,8 +11,8 @@ use axum::{
     response::Response,
 };
 use control::{
-    Artifact, BuildProgress, Control, ControlError, CreateImage, Hook, Hooks, ImageName, ImageSpec,
-    Logging, OsCapabilities, PageRequest, RoleArn, StartedBuild, UpdateImage, Version,
+    BuildProgress, Control, ControlError, CreateImage, Hook, Hooks, ImageName, ImageSpec, Logging,
+    OsCapabilities, PageRequest, RoleArn, SnapshotSizes, StartedBuild, UpdateImage, Version,
     VersionState,
 };
 use futures::StreamExt;
@@ -60,7 +61,7 @@ pub(super) async fn build(
     let zip =
         keep(&service, body).await.map_err(|e| Refused::internal("keeping the artifact", &e))?;
     drop(uploading);
-    let upload = Upload { asked, artifact: Artifact::Zip(zip.clone()), description: None };
+    let upload = Upload { asked, artifact: zip.clone(), description: None };
     let started = match start_build(&service.control, upload).await {
         Ok(started) => started,
         Err(e) => {
@@ -95,7 +96,8 @@ async fn discard(path: &std::path::Path) {
 /// An image to be built from what lies on this host.
 pub(crate) struct Upload {
     pub(crate) asked: ImageRequest,
-    pub(crate) artifact: Artifact,
+    /// A zip among the uploads.
+    pub(crate) artifact: PathBuf,
     pub(crate) description: Option<String>,
 }
 
@@ -118,9 +120,7 @@ pub(crate) async fn start_build(
 
 fn spec(control: &Control, upload: Upload) -> Result<ImageSpec, ControlError> {
     let account = &control.config().account;
-    let path = match &upload.artifact {
-        Artifact::Directory(path) | Artifact::Zip(path) => path,
-    };
+    let key = upload.artifact.file_name().unwrap_or_default().to_string_lossy();
     let no_base = || ControlError::BadImageSpec("Warren offers no base image".into());
     let base = control.images().managed().into_iter().next().ok_or_else(no_base)?;
     let hooks = match upload.asked.hooks_port {
@@ -134,10 +134,10 @@ fn spec(control: &Control, upload: Upload) -> Result<ImageSpec, ControlError> {
         }
     };
     Ok(ImageSpec {
-        artifact_uri: path.display().to_string(),
-        artifact: upload.artifact,
+        artifact_uri: format!("s3://{ARTIFACTS_BUCKET}/{key}"),
         base_image_arn: base.arn.to_string(),
         base_image_version: None,
+        architectures: Vec::new(),
         build_role: RoleArn::parse(&format!("arn:aws:iam::{account}:role/warren-build"))?,
         description: upload.description,
         memory_mib: upload.asked.memory_mib,
@@ -212,9 +212,7 @@ async fn one(control: &Control, version: Version) -> Result<Image, ControlError>
         state_reason: version.state_reason,
         memory_mib: Some(version.spec.memory_mib),
         cold_boot_ms: build.and_then(|b| b.cold_boot_ms),
-        disk_bytes: build
-            .and_then(|b| b.snapshot)
-            .map(|s| s.memory_bytes + s.code_bytes + s.disk_bytes),
+        disk_bytes: build.and_then(|b| b.snapshot).map(SnapshotSizes::total_bytes),
         created_at: version.created_at.to_string(),
     })
 }

@@ -11,6 +11,7 @@ use engine::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{TcpListener, UdpSocket},
+    path::{Path, PathBuf},
     sync::Mutex,
     time::Duration,
 };
@@ -73,6 +74,11 @@ impl Engine for PaperEngine {
 
     async fn template(&self, id: &TemplateId) -> Result<Option<TemplateInfo>, EngineError> {
         Ok(self.templates.lock().unwrap().get(id.as_str()).cloned())
+    }
+
+    async fn list_templates(&self) -> Result<Vec<TemplateId>, EngineError> {
+        let templates = self.templates.lock().unwrap();
+        Ok(templates.values().map(|template| template.id.clone()).collect())
     }
 
     async fn remove_template(&self, id: &TemplateId) -> Result<(), EngineError> {
@@ -150,5 +156,9 @@ impl ImageBuilder for PaperBuilder {
             app: engine::App { argv: vec!["app".into()], ..engine::App::default() },
             code_bytes: 186,
         })
+    }
+
+    async fn disk(&self, _: &str, _: &Path) -> Result<Option<PathBuf>, BuildFailure> {
+        Ok(None)
     }
 }

@@ -9,9 +9,9 @@ use aws::{
     AccessKey, AuthSettings, Authenticator, AwsState, CLOCK_SKEW, IamConfig, UserConfig, router,
 };
 use control::{
-    Artifact, BackDoor, BackDoorError, BuildProgress, Clock, Control, ControlConfig, CreateImage,
-    Hook, Hooks, ImageName, ImageSpec, Logging, MicrovmId, OsCapabilities, Outside, RoleArn,
-    SystemClock, VmAttachment,
+    BackDoor, BackDoorError, BuildProgress, Clock, Control, ControlConfig, CreateImage, Hook,
+    Hooks, ImageName, ImageSpec, Logging, MicrovmId, OsCapabilities, Outside, RoleArn, SystemClock,
+    VmAttachment,
 };
 use std::{
     collections::BTreeMap,
@@ -73,11 +73,12 @@ impl World {
         let outside = Outside {
             engine: Arc::new(engine::PaperEngine::new()),
             back_door: Arc::new(Wall),
+            artifacts: Arc::new(control::testing::FakeArtifacts),
             image_builder: Arc::new(engine::PaperBuilder),
             clock: clock.clone(),
         };
         let control = Control::open(config, outside).await.unwrap();
-        build_image(&control, data.path()).await;
+        build_image(&control).await;
         let mut iam = IamConfig::standard(&region, &account);
         iam.users.extend(users());
         let settings = AuthSettings { region, account, clock_skew: CLOCK_SKEW, clock, iam };
@@ -175,17 +176,14 @@ pub(super) async fn succeed(command: Command) -> String {
     out.into_owned()
 }
 
-async fn build_image(control: &Arc<Control>, artifacts: &Path) {
-    let directory = artifacts.join("image");
-    std::fs::create_dir_all(&directory).unwrap();
-    std::fs::write(directory.join("Dockerfile"), "FROM scratch\n").unwrap();
+async fn build_image(control: &Arc<Control>) {
     let timeouts =
         [Hook::Ready, Hook::Run, Hook::Terminate].map(|hook| (hook, hook.default_timeout()));
     let spec = ImageSpec {
-        artifact: Artifact::Directory(directory.clone()),
-        artifact_uri: directory.display().to_string(),
+        artifact_uri: "s3://artifacts/image.zip".into(),
         base_image_arn: "arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1".into(),
         base_image_version: None,
+        architectures: Vec::new(),
         build_role: RoleArn::parse("arn:aws:iam::000000000000:role/warren-build").unwrap(),
         description: Some("the default worker".into()),
         memory_mib: 512,

@@ -12,7 +12,7 @@ use crate::{
 };
 use sha2::{Digest, Sha256};
 use std::{fmt, sync::Arc, time::Duration};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 /// Wait before a removal is tried again where the store failed.
@@ -90,6 +90,8 @@ impl Images {
         let now = self.now();
         let claim = claim.as_ref();
         let new = NewBuild { image: name, of, spec: &spec, build: &build, claim, now };
+        // What is answered is what was there before the build's first step.
+        let (answered, answer_read) = oneshot::channel::<()>();
         let (version, progress) = match self.fleet.store.begin_build(&new).await? {
             Begun::Earlier(version) => (version, None),
             Begun::Now(version) => {
@@ -98,6 +100,11 @@ impl Images {
                 let image = self.fleet.config.image_arn(name);
                 let job = BuildJob { image, version, build, spec, progress: sender };
                 let work = image_build::run(Arc::clone(&self.fleet), job);
+                let work = async move {
+                    // An error: it is dropped, which says the same.
+                    let _ = answer_read.await;
+                    work.await;
+                };
                 let stop = self.fleet.stop.clone();
                 self.fleet.tasks.spawn(stop.run_until_cancelled_owned(work));
                 (version, Some(receiver))
@@ -105,6 +112,7 @@ impl Images {
         };
         let image = self.get(name).await?;
         let version = self.version(name, version).await?;
+        drop(answered);
         Ok(StartedBuild { image, version, progress })
     }
 

@@ -183,7 +183,9 @@ async fn a_snapshot_is_validated_on_a_vm_that_comes_from_it() {
 async fn one_change_at_a_time_and_none_after_a_crash_is_left_hanging() {
     let house = House::open().await;
     house.engine.fault(1, Fault::HangBefore);
-    let started = house.control.images().update(update()).await.unwrap();
+    let mut other = update();
+    other.spec.memory_mib = 1024;
+    let started = house.control.images().update(other).await.unwrap();
     let images = house.control.images();
     let busy = images.update(update()).await;
     let expected = "MicroVM Image is already in state: UPDATING";

@@ -259,17 +259,6 @@ impl Store {
         ids.into_iter().map(read).collect()
     }
 
-    /// Disks of all versions.
-    pub(crate) async fn disks_in_use(&self) -> Result<HashSet<String>, ControlError> {
-        let contents: Vec<String> =
-            sqlx::query_scalar("SELECT content FROM image_versions WHERE content IS NOT NULL")
-                .fetch_all(&self.state.readers)
-                .await
-                .map_err(doing("looking for disks in use"))?;
-        let read = |text: &String| Ok(from_json::<ImageContent>("a version's content", text)?.disk);
-        contents.iter().map(read).collect()
-    }
-
     /// Every version that may be run now.
     pub(crate) async fn runnable_versions(
         &self,

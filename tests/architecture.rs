@@ -4,13 +4,16 @@ use libtest_mimic::Trial;
 use std::{collections::BTreeMap, path::Path, process::Command};
 
 /// Crate, and the crates of this workspace that it may use.
-const EDGES: [(&str, &[&str]); 16] = [
+const EDGES: [(&str, &[&str]); 17] = [
     (
         "warren",
-        &["agents", "aws", "control", "egress", "engine", "image", "launcher", "platform", "wire"],
+        &[
+            "agents", "aws", "control", "egress", "engine", "image", "launcher", "objects",
+            "platform", "wire",
+        ],
     ),
     ("launcher", &["agents"]),
-    ("aws", &["control"]),
+    ("aws", &["control", "objects"]),
     ("egress", &["control", "engine"]),
     ("control", &["engine", "wire"]),
     ("image", &["wire"]),
@@ -20,6 +23,7 @@ const EDGES: [(&str, &[&str]); 16] = [
     ("platform", &["agents"]),
     ("agents", &[]),
     ("wire", &[]),
+    ("objects", &[]),
     ("jail", &[]),
     ("ramguard", &[]),
     ("e2e", &["agents"]),

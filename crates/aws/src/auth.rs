@@ -243,6 +243,30 @@ impl Authenticator {
         &self.account
     }
 
+    /// What acts in a role's name within this process: the principal that the role's session would
+    /// be. None: there is no such role, or it does not trust the service.
+    pub(crate) fn role_principal(
+        &self,
+        role: &RoleArn,
+        service: &str,
+        session_name: &str,
+    ) -> Option<Principal> {
+        let name = role.name();
+        if !self.service_is_trusted(name, service) {
+            return None;
+        }
+        let identity = self.directory.role(name)?;
+        let account = role.account();
+        Some(Principal {
+            arn: format!("arn:aws:sts::{account}:assumed-role/{name}/{session_name}"),
+            account: account.to_owned(),
+            user_id: format!("{}:{session_name}", role_id(&self.account, name)),
+            kind: Kind::AssumedRole { role_arn: role.as_str().to_owned() },
+            identity,
+            session_policy: None,
+        })
+    }
+
     /// The caller that the claim names, unproven, and the secret that would prove it.
     fn look_up(&self, claim: &Claim) -> Result<(Principal, String), SignatureFault> {
         if let Some(token) = &claim.session_token {

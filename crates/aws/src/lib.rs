@@ -12,6 +12,7 @@ mod error;
 mod iam;
 mod logs;
 mod microvms;
+mod object_reader;
 mod protocol;
 mod route;
 mod secrets;
@@ -23,6 +24,7 @@ mod sts;
 
 pub use auth::{Access, AuthError, AuthSettings, Authenticator, CLOCK_SKEW, Denied, Principal};
 pub use iam::{AccessKey, Arn, Context, IamConfig, IamError, PolicyError, RoleConfig, UserConfig};
+pub use object_reader::{ObjectFault, ObjectReader, ObjectReason, RoleObject};
 pub use server::{REQUEST_BODY_BYTES_MAX, REQUEST_BODY_TIME_MAX, router};
 
 use control::Control;

@@ -15,6 +15,8 @@ pub struct ControlConfig {
     pub endpoint_domain: String,
     /// What keeps a VM from being idle.
     pub idle_counts: IdleCounts,
+    /// Whether VMs with an egress connector that opens the internet reach it.
+    pub internet: Internet,
     /// Launches under way at once.
     pub launches_max: usize,
     /// Memory of all VMs that are not terminated together, in MiB; none: no limit.
@@ -42,6 +44,16 @@ pub enum IdleCounts {
     Ingress,
 }
 
+/// Whether there is an internet for VMs on this host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Internet {
+    /// For those whose connectors open it.
+    #[default]
+    Reachable,
+    /// For none, whatever their connectors say.
+    Closed,
+}
+
 impl ControlConfig {
     /// ARN of an image of this account.
     pub fn image_arn(&self, name: &ImageName) -> ImageArn {
@@ -58,6 +70,7 @@ impl ControlConfig {
             account: "000000000000".to_owned(),
             endpoint_domain: format!("lambda-microvm.{region}.on.aws"),
             idle_counts: IdleCounts::Work,
+            internet: Internet::Reachable,
             launches_max: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             memory_quota_mib: None,
             standby_image: None,

@@ -4,6 +4,7 @@ use crate::{
     ArtifactSource, BackDoor, Clock, ControlConfig, ControlError, Credentials, ImageArn,
     ImageBuilder, ImageName, Images, Logs, Microvm, MicrovmEvent, MicrovmFilter, MicrovmId,
     MicrovmState, Page, PageRequest, ProxyTokens, RunMicrovm, Secrets, TimelineEntry,
+    clock::SteadyClock,
     engine_events::{self, Sources},
     fleet::{Fleet, Parts},
     keeper::has_guest,
@@ -14,7 +15,10 @@ use crate::{
 };
 use engine::{Engine, EngineReport, ExecRequest, ExecSession, VmUsage};
 use std::{fmt, fs::DirBuilder, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
-use tokio::sync::{broadcast, mpsc};
+use tokio::{
+    net::TcpStream,
+    sync::{broadcast, mpsc},
+};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -40,7 +44,7 @@ impl fmt::Debug for Outside {
 ///
 /// Dropping it without [`Control::shutdown`] ends its tasks where they stand, as a crash would.
 pub struct Control {
-    fleet: Arc<Fleet>,
+    pub(crate) fleet: Arc<Fleet>,
     images: Images,
     secrets: Secrets,
     proxy_tokens: Arc<ProxyTokens>,
@@ -70,7 +74,10 @@ impl Control {
         let proxy_tokens = Arc::new(ProxyTokens::new(&key, outside.clock.clone()));
         let on_drop = [stop.clone().drop_guard(), stop_writing.clone().drop_guard()];
         let (ended, ended_seen) = mpsc::unbounded_channel();
-        let fleet = Fleet::new(Parts { config, outside, store, logs, credentials, ended, stop });
+        let steady = SteadyClock::new(outside.clock.clone(), store.reckoning().await?);
+        store.save_reckoning(&steady.reckoning()).await?;
+        let parts = Parts { config, outside, steady, store, logs, credentials, ended, stop };
+        let fleet = Fleet::new(parts);
         let images = Images::new(fleet.clone());
         images.take_up().await?;
         // Events are listened to before it is looked what there is, so that nothing falls between.
@@ -217,8 +224,8 @@ impl Control {
     }
 
     /// # Errors
-    /// [`ControlError::NotSupported`] where the engine cannot, [`ControlError::WrongState`],
-    /// [`ControlError::AlreadyTerminated`], [`ControlError::MicrovmNotFound`].
+    /// [`ControlError::WrongState`], [`ControlError::AlreadyTerminated`],
+    /// [`ControlError::MicrovmNotFound`].
     pub async fn suspend_microvm(&self, id: &MicrovmId) -> Result<(), ControlError> {
         self.change(id, Event::SuspendAsked).await
     }
@@ -234,11 +241,6 @@ impl Control {
             Some(outcome) => outcome,
             None => Err(ControlError::AlreadyTerminated(self.row(id).await?.id)),
         }
-    }
-
-    /// Says that bytes crossed the VM's endpoint: it is not idle.
-    pub fn note_ingress(&self, id: &MicrovmId) {
-        self.fleet.hint(id, Event::Ingress);
     }
 
     /// What happened to a MicroVM, in order.
@@ -282,6 +284,14 @@ impl Control {
     pub async fn console(&self, id: &MicrovmId, bytes_max: usize) -> Result<String, ControlError> {
         self.with_guest(id, "console").await?;
         Ok(self.fleet.outside.engine.console_tail(&id.vm_id(), bytes_max).await?)
+    }
+
+    /// A TCP connection to a port of the guest, from inside the VM's own network.
+    ///
+    /// # Errors
+    /// As [`Control::exec`]; [`engine::EngineError::Refused`] where nothing listens.
+    pub async fn dial(&self, id: &MicrovmId, port: u16) -> Result<TcpStream, ControlError> {
+        Ok(self.fleet.outside.engine.dial(&id.vm_id(), port).await?)
     }
 
     async fn with_guest(

@@ -17,8 +17,6 @@ pub enum ControlError {
     /// Suspend or resume after the end: a ValidationException (spec 1.4).
     #[error("The MicroVM {0} has been terminated and its state cannot be changed.")]
     AlreadyTerminated(MicrovmId),
-    #[error("{operation} is not supported by the engine {engine} yet")]
-    NotSupported { operation: &'static str, engine: String },
     #[error(
         "No active version found for MicroVM image {image}{}",
         .version.map(|v| format!(" and version {v}")).unwrap_or_default()

@@ -3,8 +3,10 @@
 use crate::{
     ControlConfig, ControlError, Credentials, Logs, MicrovmEvent, MicrovmId, Outside,
     app_log::AppLogs,
+    clock::SteadyClock,
     image_template::Templates,
-    keeper::{Beginning, Keeper, Message},
+    ingress::Ingress,
+    keeper::{Beginning, Ends, Keeper, Message},
     life::{Event, Life},
     store::{MicrovmRow, Store},
 };
@@ -15,7 +17,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
-use tokio::sync::{Notify, RwLock, Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Mutex as TurnMutex, Notify, RwLock, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Events that wait for one keeper. It takes each within a write of the store, so a queue that is
@@ -33,6 +35,8 @@ const BUILDS_MAX: usize = 2;
 pub(crate) struct Fleet {
     pub(crate) config: ControlConfig,
     pub(crate) outside: Outside,
+    /// What deadlines are counted in.
+    pub(crate) steady: SteadyClock,
     pub(crate) store: Arc<Store>,
     pub(crate) logs: Arc<Logs>,
     pub(crate) app_logs: AppLogs,
@@ -59,11 +63,16 @@ pub(crate) struct Fleet {
     keepers: Mutex<HashMap<MicrovmId, Handle>>,
 }
 
-/// The two ends by which a keeper is reached.
+/// By what a keeper is reached.
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
     queue: mpsc::Sender<Message>,
     pub(crate) life: watch::Receiver<Life>,
+    pub(crate) ingress: Arc<Ingress>,
+    /// Whether requests at its endpoint resume it.
+    pub(crate) wakes_by_itself: bool,
+    /// Held by whatever the engine does with the VM that must not meet anything else.
+    pub(crate) engine_turn: Arc<TurnMutex<()>>,
 }
 
 /// While it lives, no VM is run.
@@ -80,6 +89,7 @@ impl Drop for RunsRefused {
 pub(crate) struct Parts {
     pub(crate) config: ControlConfig,
     pub(crate) outside: Outside,
+    pub(crate) steady: SteadyClock,
     pub(crate) store: Arc<Store>,
     pub(crate) logs: Arc<Logs>,
     pub(crate) credentials: Arc<Credentials>,
@@ -89,13 +99,14 @@ pub(crate) struct Parts {
 
 impl Fleet {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { config, outside, store, logs, credentials, ended, stop } = parts;
+        let Parts { config, outside, steady, store, logs, credentials, ended, stop } = parts;
         Arc::new(Self {
             launches: Semaphore::new(config.launches_max.max(1)),
             builds: Semaphore::new(BUILDS_MAX),
             templates: Templates::default(),
             config,
             outside,
+            steady,
             store,
             logs,
             app_logs: AppLogs::default(),
@@ -127,11 +138,20 @@ impl Fleet {
     pub(crate) fn keep(self: &Arc<Self>, row: MicrovmRow, beginning: Beginning) {
         let (queue, events) = mpsc::channel(QUEUE_EVENTS_MAX);
         let (life, life_seen) = watch::channel(row.life.clone());
+        let handle = Handle {
+            queue,
+            life: life_seen,
+            ingress: Arc::default(),
+            wakes_by_itself: row.wakes_by_itself(),
+            engine_turn: Arc::default(),
+        };
+        let (ingress, engine_turn) = (handle.ingress.clone(), handle.engine_turn.clone());
         match self.keepers().entry(row.id.clone()) {
             Entry::Occupied(_) => return,
-            Entry::Vacant(place) => place.insert(Handle { queue, life: life_seen }),
+            Entry::Vacant(place) => place.insert(handle),
         };
-        let keeper = Keeper::new(Arc::clone(self), row, events, life);
+        let ends = Ends { queue: events, life, ingress, engine_turn };
+        let keeper = Keeper::new(Arc::clone(self), row, ends);
         self.tasks.spawn(keeper.run(beginning));
     }
 
@@ -158,13 +178,6 @@ impl Fleet {
         if let Some(handle) = self.keeper(id) {
             // A keeper that is gone has recorded the end.
             let _ = handle.queue.send(Message { event, reply: None }).await;
-        }
-    }
-
-    /// As [`Fleet::tell`], for what is of no use once it is late.
-    pub(crate) fn hint(&self, id: &MicrovmId, event: Event) {
-        if let Some(handle) = self.keeper(id) {
-            let _ = handle.queue.try_send(Message { event, reply: None });
         }
     }
 

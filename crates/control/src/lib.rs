@@ -23,6 +23,7 @@ mod image_rules;
 mod image_template;
 mod image_validate;
 mod images;
+mod ingress;
 mod keeper;
 mod life;
 mod log_target;
@@ -36,10 +37,11 @@ mod seal;
 mod secrets;
 mod store;
 pub mod testing;
+mod wake;
 
 pub use back_door::{BackDoor, BackDoorError, VmAttachment};
-pub use clock::{Clock, SystemClock, Timestamp};
-pub use config::{ControlConfig, IdleCounts};
+pub use clock::{Clock, SystemClock, Timestamp, Uptime};
+pub use config::{ControlConfig, IdleCounts, Internet};
 pub use control::{Control, Outside};
 pub use credentials::{
     Credentials, IssueRequest, OperatorKey, SecretAccessKey, Session, TempCredentials,
@@ -56,6 +58,7 @@ pub use image::{
     StartedBuild, UpdateImage, Version, VersionState, VersionStatus,
 };
 pub use images::Images;
+pub use ingress::{Hold, Traffic};
 pub use logs::{
     Direction, EventWindow, FilterEvents, GetEvents, LogBatch, LogEvent, LogGroupInfo, LogRecord,
     LogStreamInfo, Logs, StreamChoice, StreamOrder, StreamQuery, TimeSpan,
@@ -72,3 +75,4 @@ pub use secrets::{
     CreateSecret, OpenedSecret, PutSecret, SECRET_BYTES_MAX, STAGE_CURRENT, STAGE_PENDING,
     STAGE_PREVIOUS, Secret, SecretDeletion, SecretSelector, SecretValue, SecretVersion, Secrets,
 };
+pub use wake::NotRunning;

@@ -50,6 +50,13 @@ pub struct IdlePolicy {
     pub auto_resume: AutoResume,
 }
 
+impl IdlePolicy {
+    /// Whether a request at the endpoint of the suspended VM resumes it.
+    pub(crate) fn wakes(self) -> bool {
+        self.auto_resume == AutoResume::Enabled
+    }
+}
+
 /// Whether endpoint traffic wakes a suspended MicroVM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AutoResume {
@@ -178,7 +185,10 @@ pub struct TimelineEntry {
     pub at: Timestamp,
     /// Since [`Mark::Accepted`], on the monotonic clock.
     pub elapsed_ms: f64,
-    /// `standby` or `clone` for [`Mark::Restored`]; the reason for an end; else empty.
+    /// How long the work took that ended with this: a clone, a hook, a save.
+    pub took_ms: Option<f64>,
+    /// How it was restored for [`Mark::Restored`] (`standby`, `clone`…); the reason for a
+    /// beginning or an end; else empty.
     pub detail: String,
 }
 
@@ -187,46 +197,55 @@ pub struct TimelineEntry {
 pub enum Mark {
     /// The row is written; RunMicrovm answers.
     Accepted,
-    /// The clone runs and its back door is attached.
+    /// The clone runs, or the suspended VM again, and its back door is attached.
     Restored,
     /// `/run` answered 200.
     RunHookAnswered,
     Running,
+    Suspending,
+    /// `/suspend` answered 200.
+    SuspendHookAnswered,
     Suspended,
+    /// It could not be saved and runs on.
+    NotSuspended,
+    Resuming,
+    /// `/resume` answered 200.
+    ResumeHookAnswered,
     Resumed,
+    /// It could not be restored and stays suspended.
+    NotResumed,
+    /// A hook did not answer 200, which ends the VM.
+    HookFailed,
     Terminating,
+    /// `/terminate` answered, or the app did not wait with its end.
+    TerminateHookEnded,
     Terminated,
     /// Found again after a restart of the control plane.
     Adopted,
+    /// A checkpoint was made of it; the detail names it.
+    Checkpointed,
 }
 
-impl Mark {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Restored => "restored",
-            Self::RunHookAnswered => "run_hook_answered",
-            Self::Running => "running",
-            Self::Suspended => "suspended",
-            Self::Resumed => "resumed",
-            Self::Terminating => "terminating",
-            Self::Terminated => "terminated",
-            Self::Adopted => "adopted",
-        }
-    }
-
-    pub(crate) const ALL: [Self; 9] = [
-        Self::Accepted,
-        Self::Restored,
-        Self::RunHookAnswered,
-        Self::Running,
-        Self::Suspended,
-        Self::Resumed,
-        Self::Terminating,
-        Self::Terminated,
-        Self::Adopted,
-    ];
-}
+crate::image::wire_names!(pub Mark {
+    Accepted => "accepted",
+    Restored => "restored",
+    RunHookAnswered => "run_hook_answered",
+    Running => "running",
+    Suspending => "suspending",
+    SuspendHookAnswered => "suspend_hook_answered",
+    Suspended => "suspended",
+    NotSuspended => "not_suspended",
+    Resuming => "resuming",
+    ResumeHookAnswered => "resume_hook_answered",
+    Resumed => "resumed",
+    NotResumed => "not_resumed",
+    HookFailed => "hook_failed",
+    Terminating => "terminating",
+    TerminateHookEnded => "terminate_hook_ended",
+    Terminated => "terminated",
+    Adopted => "adopted",
+    Checkpointed => "checkpointed",
+});
 
 /// Sent to every listener of `Control::events` when it has been recorded.
 #[derive(Clone, PartialEq, Debug)]

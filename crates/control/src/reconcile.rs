@@ -24,10 +24,9 @@ pub(crate) async fn repeat(fleet: Arc<Fleet>) {
     let stop = fleet.stop.clone();
     let clock = Arc::clone(&fleet.outside.clock);
     loop {
-        let next = clock.now().plus(fleet.config.reconcile_every);
         tokio::select! {
             () = stop.cancelled() => return,
-            () = clock.sleep_until(next) => {}
+            () = clock.sleep(fleet.config.reconcile_every) => {}
             () = fleet.reconcile.notified() => {}
         }
         if let Some(Err(error)) = stop.run_until_cancelled(fleet.reconcile_now()).await {
@@ -41,20 +40,24 @@ impl Fleet {
     /// Where the store or the engine cannot say what there is. Nothing has been changed then that
     /// the next call would not do the same way.
     pub(crate) async fn reconcile_now(self: &Arc<Self>) -> Result<(), ControlError> {
-        // The order decides: whatever is on the host after these keepers were seen RUNNING and was
-        // not removed by them must be listed.
-        let kept = self.running();
+        // The order decides: whatever is on the host after these keepers were seen at rest and was
+        // not removed by them must be listed, running or suspended.
+        let kept = self.at_rest();
         let on_host = self.on_host().await?;
         for id in kept {
-            if on_host.get(&id).copied().unwrap_or(OnHost::Nothing) != OnHost::Running {
-                let reason = self.death_reason(&id, "it is not on its host any more").await;
-                self.tell(&id, Event::Died { reason }).await;
+            match on_host.get(&id).copied().unwrap_or(OnHost::Nothing) {
+                OnHost::Running | OnHost::Suspended => {}
+                OnHost::Remains | OnHost::Nothing => {
+                    let reason = self.death_reason(&id, "it is not on its host any more").await;
+                    self.tell(&id, Event::Died { reason }).await;
+                }
             }
         }
         self.give_keepers(&on_host).await?;
         self.remove_strays(&on_host).await?;
         self.keep_standby().await?;
         image_template::collect(self).await;
+        self.store.save_reckoning(&self.steady.reckoning()).await?;
         let now = self.outside.clock.now();
         let retention = self.config.terminated_retention;
         let forgotten = self.store.forget_terminated(now.minus(retention)).await?;
@@ -84,7 +87,8 @@ impl Fleet {
         let known = listed.into_iter().filter_map(|Listing { id, state }| {
             let on_host = match state {
                 VmState::Running => OnHost::Running,
-                VmState::Suspended | VmState::Remains => OnHost::Remains,
+                VmState::Suspended => OnHost::Suspended,
+                VmState::Remains => OnHost::Remains,
             };
             // Others are the engine's own, such as the VM that a template is made in.
             Some((MicrovmId::parse(id.as_str()).ok()?, on_host))
@@ -92,10 +96,11 @@ impl Fleet {
         Ok(known.collect())
     }
 
-    fn running(&self) -> Vec<MicrovmId> {
-        let running = |phase| phase == Phase::Running;
+    /// Those with which the engine has nothing to do now.
+    fn at_rest(&self) -> Vec<MicrovmId> {
+        let at_rest = |phase| matches!(phase, Phase::Running | Phase::Suspended);
         let kept = self.kept().into_iter();
-        kept.filter(|(_, keeper)| running(keeper.life.borrow().phase())).map(|(id, _)| id).collect()
+        kept.filter(|(_, keeper)| at_rest(keeper.life.borrow().phase())).map(|(id, _)| id).collect()
     }
 
     async fn give_keepers(
@@ -130,8 +135,8 @@ impl Fleet {
             };
             if ended {
                 warn!(microvm = %id, "it is on the host and should not be: removed");
-                self.outside.back_door.detach(id).await;
                 self.outside.engine.stop(&id.vm_id(), None).await?;
+                self.outside.back_door.detach(id).await;
             }
         }
         Ok(())

@@ -2,8 +2,7 @@
 
 use crate::{
     ControlConfig, ControlError, Hook, Logging, MAXIMUM_DURATION, Mark, Microvm, MicrovmEvent,
-    MicrovmId, MicrovmState, RUN_HOOK_PAYLOAD_BYTES_MAX, RunMicrovm, TimelineEntry, Timestamp,
-    VersionState,
+    MicrovmId, MicrovmState, RUN_HOOK_PAYLOAD_BYTES_MAX, RunMicrovm, TimelineEntry, VersionState,
     fleet::Fleet,
     keeper::Beginning,
     life::Life,
@@ -33,13 +32,14 @@ pub(crate) async fn run(fleet: &Arc<Fleet>, request: RunMicrovm) -> Result<Micro
         return Err(ControlError::TerminatingAll);
     }
     let row = match resolve(fleet, &request).await {
-        Ok(version) => new_row(config, request, version, fleet.outside.clock.now())?,
+        Ok(version) => new_row(fleet, request, version)?,
         Err(error) => return repeated(fleet, claim.as_ref(), error).await,
     };
     let mark = NewMark {
         mark: Mark::Accepted,
         at: row.started_at,
         elapsed: Duration::ZERO,
+        took: None,
         detail: String::new(),
     };
     let quota_mib = config.memory_quota_mib;
@@ -107,11 +107,11 @@ async fn first_answer(fleet: &Fleet, id: &MicrovmId) -> Result<Microvm, ControlE
 }
 
 fn new_row(
-    config: &ControlConfig,
+    fleet: &Fleet,
     request: RunMicrovm,
     VersionRow { version, template, content: _ }: VersionRow,
-    now: Timestamp,
 ) -> Result<MicrovmRow, ControlError> {
+    let (config, now) = (&fleet.config, fleet.outside.clock.now());
     let template = template.ok_or_else(|| ControlError::Corrupt {
         what: "a version without its template",
         value: format!("{} {}", version.image, VersionState::Successful.as_str()),
@@ -144,6 +144,7 @@ fn new_row(
         log,
         hooks: version.spec.hooks,
         started_at: now,
+        counted_from: fleet.steady.now(),
         payload: request.run_hook_payload,
         life: Life::Cloning,
         image: request.image,

@@ -15,6 +15,7 @@ mod image_documents;
 mod images;
 mod logs;
 mod microvms;
+mod reckoning;
 mod secrets;
 
 use crate::{BadId, ControlError, PageRequest, Timestamp};

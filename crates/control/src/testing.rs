@@ -108,7 +108,7 @@ impl ImageBuilder for FakeBuilder {
 
 /// A small image with the hooks of the default one.
 pub fn image_spec() -> ImageSpec {
-    let hooks = [Hook::Ready, Hook::Run];
+    let hooks = [Hook::Ready, Hook::Run, Hook::Suspend, Hook::Resume];
     let timeouts = hooks.map(|hook| (hook, hook.default_timeout())).into_iter().collect();
     ImageSpec {
         artifact_uri: "s3://bucket/app.zip".to_owned(),

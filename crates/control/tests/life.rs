@@ -238,16 +238,6 @@ async fn a_list_is_newest_first_and_stable_while_vms_come() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_yet_is_said() {
-    let house = House::open().await;
-    let id = house.running().await;
-    let refused = house.control.suspend_microvm(&id).await;
-    assert!(matches!(refused, Err(ControlError::NotSupported { .. })), "{refused:?}");
-    house.control.resume_microvm(&id).await.unwrap();
-    assert_eq!(house.state(&id).await, MicrovmState::Running);
-}
-
-#[tokio::test]
 async fn a_request_is_refused_before_anything_is_written() {
     let house = House::open().await;
     let run = |request| house.control.run_microvm(request);

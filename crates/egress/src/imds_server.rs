@@ -61,7 +61,7 @@ mod tests {
     };
     use async_trait::async_trait;
     use bytes::Bytes;
-    use control::{Clock, ImageArn, ImageVersion, MicrovmId, Timestamp};
+    use control::{Clock, ImageArn, ImageVersion, MicrovmId, Timestamp, Uptime};
     use http::{HeaderMap, StatusCode};
     use http_body_util::{BodyExt, Empty};
     use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -75,7 +75,11 @@ mod tests {
         fn now(&self) -> Timestamp {
             Timestamp::from_ms(self.0.load(Relaxed))
         }
-        async fn sleep_until(&self, _at: Timestamp) {
+        fn uptime(&self) -> Uptime {
+            let ms = u64::try_from(self.0.load(Relaxed)).unwrap_or(0);
+            Uptime { boot: String::new(), elapsed: Duration::from_millis(ms) }
+        }
+        async fn sleep(&self, _: Duration) {
             std::future::pending().await
         }
     }

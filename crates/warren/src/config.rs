@@ -11,7 +11,7 @@ mod written;
 
 #[cfg(test)]
 pub(crate) use document::assert_page;
-pub(crate) use written::{Accelerator, Require, Switch, Written};
+pub(crate) use written::{Accelerator, Counts, Require, Switch, Written};
 
 use crate::{
     args::Global,
@@ -42,6 +42,9 @@ pub(crate) struct Settings {
     pub(crate) platform_url: url::Url,
     pub(crate) launcher: Launcher,
     pub(crate) engine: Engine,
+    /// Whether VMs reach the internet where their connectors open it.
+    pub(crate) internet: Switch,
+    pub(crate) idle_counts: Counts,
     /// Directories and files with IAM policies beside the built-in ones.
     pub(crate) iam_files: Vec<PathBuf>,
     pub(crate) log_json: Switch,
@@ -259,7 +262,7 @@ fn settle(
     env: &Env,
     exe: io::Result<PathBuf>,
 ) -> Result<Settings, ConfigError> {
-    let Written { api, platform, launcher, engine, iam, log } = written;
+    let Written { api, platform, launcher, engine, network, idle, iam, log } = written;
     check("api.region", &api.region, "letters, digits and '-'", |c| {
         c.is_ascii_alphanumeric() || c == '-'
     })?;
@@ -303,6 +306,8 @@ fn settle(
             share_dir,
             libexec_dir,
         },
+        internet: network.internet,
+        idle_counts: idle.counts,
         iam_files: iam.files,
         log_json: log.json,
         term: set(env, "TERM").unwrap_or("xterm").to_owned(),

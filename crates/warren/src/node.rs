@@ -11,7 +11,7 @@ pub(crate) use default_image::{DefaultImageError, NAME as DEFAULT_IMAGE};
 pub(crate) use identities::{EXECUTION_ROLE, LAUNCHER_ROLE, role_arn};
 
 use crate::{
-    config::{Accelerator, Require, Settings},
+    config::{Accelerator, Counts, Require, Settings, Switch},
     failure::{Exit, Remedy},
     lock::{Lock, LockError},
     service::{self, Service},
@@ -20,7 +20,10 @@ use agents::{EnvironmentId, InvalidId};
 use aws::{AuthSettings, Authenticator, AwsState, CLOCK_SKEW};
 use axum::serve::ListenerExt;
 use builder::Builder;
-use control::{Control, ControlConfig, ControlError, Outside, RoleArn, StartedBuild, SystemClock};
+use control::{
+    Control, ControlConfig, ControlError, IdleCounts, Internet, Outside, RoleArn, StartedBuild,
+    SystemClock,
+};
 use egress::{EgressConfig, Target};
 use engine::{AcceleratorChoice, Engine, EngineError, Qemu, QemuConfig};
 use identities::{IdentitiesError, LauncherCredentials, allow_secrets, identities};
@@ -316,6 +319,14 @@ fn control_config(settings: &Settings) -> ControlConfig {
     let mut config = ControlConfig::new(&settings.data_dir);
     config.region.clone_from(region);
     config.account.clone_from(&settings.account);
+    config.internet = match settings.internet {
+        Switch::On => Internet::Reachable,
+        Switch::Off => Internet::Closed,
+    };
+    config.idle_counts = match settings.idle_counts {
+        Counts::Work => IdleCounts::Work,
+        Counts::Ingress => IdleCounts::Ingress,
+    };
     config.endpoint_domain = format!("lambda-microvm.{region}.on.aws");
     // A name that cannot be an image's is refused where it is used, with the key's name.
     config.standby_image = control::ImageName::parse(&settings.launcher.image).ok();

@@ -1,6 +1,6 @@
 //! What `control` says, in the words of this service (spec 1.4, 2).
 
-use crate::{error::ApiError, protocol::Protocol};
+use crate::error::ApiError;
 use control::{BadId, ControlError};
 use http::StatusCode;
 use serde_json::Value;
@@ -62,9 +62,6 @@ pub(super) fn from_control(error: ControlError) -> ApiError {
         | E::LastVersion { .. }
         | E::BadImageSpec(_) => validation(error.to_string()),
         E::MemoryQuota { .. } => quota(error.to_string()),
-        E::NotSupported { .. } => {
-            ApiError::unknown_operation(Protocol::RestJson, error.to_string())
-        }
         // Secrets, logs and credentials are not asked here; the rest is ours to mend.
         _ => ApiError::internal("InternalServerException", &error).retry_after(RETRY_AFTER_S),
     }

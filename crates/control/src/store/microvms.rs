@@ -7,7 +7,7 @@ use super::{
 use crate::{
     AutoResume, ClientToken, ControlError, Hooks, IdlePolicy, ImageName, ImageVersion, LogGroup,
     LogStream, LogTarget, Mark, MicrovmFilter, MicrovmId, Page, PageRequest, RoleArn,
-    TimelineEntry, Timestamp, life::Life,
+    TimelineEntry, Timestamp, clock::Steady, life::Life,
 };
 use engine::TemplateId;
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,8 @@ pub(crate) struct MicrovmRow {
     /// Those of the image's version; a copy, so that a VM's life needs no other row.
     pub(crate) hooks: Hooks,
     pub(crate) started_at: Timestamp,
+    /// The same moment, for its maximum duration.
+    pub(crate) counted_from: Steady,
     /// Gone from the store once `/run` has been called: it may hold what is nobody's business later.
     pub(crate) payload: Option<String>,
     pub(crate) life: Life,
@@ -63,6 +65,8 @@ pub(crate) struct NewMark {
     pub(crate) mark: Mark,
     pub(crate) at: Timestamp,
     pub(crate) elapsed: Duration,
+    /// Of the work that ended so.
+    pub(crate) took: Option<Duration>,
     pub(crate) detail: String,
 }
 
@@ -122,7 +126,7 @@ macro_rules! select_microvms {
     ($rest:literal) => {
         concat!(
             "SELECT id, image, version, memory_mib, template, spec, payload, phase, phase_at, \
-             state_reason, started_at FROM microvms ",
+             state_reason, started_at, counted_from FROM microvms ",
             $rest
         )
     };
@@ -151,8 +155,8 @@ impl Store {
         }
         sqlx::query(
             "INSERT INTO microvms (id, image, version, memory_mib, template, spec, payload, state,
-             phase, phase_at, state_reason, started_at, terminated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL, $11, NULL)",
+             phase, phase_at, state_reason, started_at, counted_from, terminated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL, $11, $12, NULL)",
         )
         .bind(row.id.as_str())
         .bind(row.image.as_str())
@@ -163,8 +167,9 @@ impl Store {
         .bind(row.payload.as_deref())
         .bind(row.life.state().as_str())
         .bind(row.life.phase().as_str())
-        .bind(row.life.phase_at().ms())
+        .bind(row.life.phase_at_ms())
         .bind(row.started_at.ms())
+        .bind(row.counted_from.ms())
         .execute(&mut *tx)
         .await
         .map_err(&failed)?;
@@ -201,7 +206,7 @@ impl Store {
         .bind(id.as_str())
         .bind(life.state().as_str())
         .bind(life.phase().as_str())
-        .bind(life.phase_at().ms())
+        .bind(life.phase_at_ms())
         .bind(life.reason())
         .bind(life.terminated_at().map(Timestamp::ms))
         .bind(i64::from(life.needs_payload()))
@@ -282,7 +287,7 @@ impl Store {
     ) -> Result<Vec<TimelineEntry>, ControlError> {
         let failed = doing("reading a timeline");
         let rows = sqlx::query(
-            "SELECT mark, at, elapsed_us, detail FROM microvm_marks WHERE microvm = $1
+            "SELECT mark, at, elapsed_us, took_us, detail FROM microvm_marks WHERE microvm = $1
              ORDER BY position",
         )
         .bind(id.as_str())
@@ -293,10 +298,12 @@ impl Store {
             .map(|row| {
                 let mark: &str = row.try_get("mark").map_err(&failed)?;
                 let elapsed_us: i64 = row.try_get("elapsed_us").map_err(&failed)?;
+                let took_us: Option<i64> = row.try_get("took_us").map_err(&failed)?;
                 Ok(TimelineEntry {
-                    mark: variant("a mark", &Mark::ALL, Mark::as_str, mark)?,
+                    mark: variant("a mark", Mark::ALL, Mark::as_str, mark)?,
                     at: at(row.try_get("at").map_err(&failed)?),
                     elapsed_ms: elapsed_us as f64 / 1000.0,
+                    took_ms: took_us.map(|us| us as f64 / 1000.0),
                     detail: row.try_get("detail").map_err(&failed)?,
                 })
             })
@@ -347,18 +354,30 @@ async fn insert_mark(
     mark: &NewMark,
 ) -> Result<(), ControlError> {
     sqlx::query(
-        "INSERT INTO microvm_marks (microvm, position, mark, at, elapsed_us, detail)
-         SELECT $1, count(*), $2, $3, $4, $5 FROM microvm_marks WHERE microvm = $1",
+        "INSERT INTO microvm_marks (microvm, position, mark, at, elapsed_us, took_us, detail)
+         SELECT $1, count(*), $2, $3, $4, $5, $6 FROM microvm_marks WHERE microvm = $1",
     )
     .bind(id.as_str())
     .bind(mark.mark.as_str())
     .bind(mark.at.ms())
-    .bind(signed(u64::try_from(mark.elapsed.as_micros()).unwrap_or(u64::MAX)))
+    .bind(micros(mark.elapsed))
+    .bind(mark.took.map(micros))
     .bind(&mark.detail)
     .execute(&mut **tx)
     .await
     .map_err(doing("writing a timeline"))?;
     Ok(())
+}
+
+fn micros(duration: Duration) -> i64 {
+    signed(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
+impl MicrovmRow {
+    /// Whether requests at its endpoint resume it.
+    pub(crate) fn wakes_by_itself(&self) -> bool {
+        self.idle_policy.is_some_and(IdlePolicy::wakes)
+    }
 }
 
 impl SpecDocument {
@@ -396,7 +415,7 @@ fn read_microvm(row: &SqliteRow) -> Result<MicrovmRow, ControlError> {
     let template = text("template")?;
     let phase = text("phase")?;
     let reason: Option<String> = row.try_get("state_reason").map_err(&failed)?;
-    let life = Life::from_stored(phase, at(number("phase_at")?), reason)
+    let life = Life::from_stored(phase, number("phase_at")?, reason)
         .ok_or_else(|| corrupt("a MicroVM's phase", phase))?;
     Ok(MicrovmRow {
         id: stored_id("a MicroVM's id", MicrovmId::parse(text("id")?))?,
@@ -417,6 +436,7 @@ fn read_microvm(row: &SqliteRow) -> Result<MicrovmRow, ControlError> {
         log: log.transpose()?,
         hooks: spec.hooks.read()?,
         started_at: at(number("started_at")?),
+        counted_from: Steady::from_ms(number("counted_from")?),
         payload: row.try_get("payload").map_err(&failed)?,
         life,
     })

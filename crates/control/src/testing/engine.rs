@@ -4,9 +4,10 @@
 use crate::{Hook, MicrovmId};
 use async_trait::async_trait;
 use engine::{
-    AppExit, AppOutput, Engine, EngineError, EngineEvent, EngineReport, Events, ExecRequest,
-    ExecSession, GuestSockets, HookOutcome, HookRequest, LaunchSpec, Launched, Listing, Origin,
-    TemplateId, TemplateInfo, TemplateSpec, TemplateStage, VmId, VmState, VmUsage,
+    AppExit, AppOutput, CheckpointId, CheckpointInfo, Engine, EngineError, EngineEvent,
+    EngineReport, Events, ExecRequest, ExecSession, GuestSockets, HookOutcome, HookRequest,
+    LaunchSpec, Launched, Listing, Origin, Suspended, TemplateId, TemplateInfo, TemplateSpec,
+    TemplateStage, VmId, VmState, VmUsage,
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -39,18 +40,35 @@ pub struct FakeEngine {
 struct World {
     vms: BTreeMap<String, FakeVm>,
     templates: HashMap<TemplateId, TemplateInfo>,
+    checkpoints: BTreeMap<String, CheckpointInfo>,
     answers: HashMap<String, HookOutcome>,
     faults: HashMap<usize, Fault>,
     /// Every call that changes something: `launch <id>`.
     calls: Vec<String>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct FakeVm {
+    state: VmState,
     /// None for a stray.
     template: Option<TemplateId>,
-    running: bool,
     traffic_bytes: u64,
+}
+
+impl World {
+    /// A VM that must be in this state.
+    fn turn(
+        &mut self,
+        id: &VmId,
+        operation: &'static str,
+        needed: VmState,
+    ) -> Result<&mut FakeVm, EngineError> {
+        match self.vms.get_mut(id.as_str()) {
+            None => Err(EngineError::NoSuchVm(id.clone())),
+            Some(vm) if vm.state == needed => Ok(vm),
+            Some(vm) => Err(EngineError::WrongState { id: id.clone(), operation, state: vm.state }),
+        }
+    }
 }
 
 impl FakeEngine {
@@ -84,6 +102,11 @@ impl FakeEngine {
         self.world().vms.keys().cloned().collect()
     }
 
+    /// Ids of the checkpoints that are there.
+    pub fn checkpoints(&self) -> Vec<String> {
+        self.world().checkpoints.keys().cloned().collect()
+    }
+
     /// Refuses every template that there is, as after a change of kernel, QEMU or guest.
     pub fn outdate_templates(&self) {
         self.world().templates.clear();
@@ -91,7 +114,8 @@ impl FakeEngine {
 
     /// Puts a VM there that nobody asked for.
     pub fn stray(&self, id: &MicrovmId) {
-        self.world().vms.insert(id.to_string(), FakeVm { running: true, ..FakeVm::default() });
+        let vm = FakeVm { state: VmState::Running, template: None, traffic_bytes: 0 };
+        self.world().vms.insert(id.to_string(), vm);
     }
 
     /// Bytes that the guest sends.
@@ -123,7 +147,7 @@ impl FakeEngine {
     /// The guest ends by itself while nobody listens.
     pub fn kill_silently(&self, id: &MicrovmId) {
         if let Some(vm) = self.world().vms.get_mut(id.as_str()) {
-            vm.running = false;
+            vm.state = VmState::Remains;
         }
     }
 
@@ -230,18 +254,23 @@ impl Engine for FakeEngine {
     }
 
     async fn launch(&self, spec: LaunchSpec) -> Result<Launched, EngineError> {
-        self.call(format!("launch {}", spec.id), |world| {
+        let checkpoint = match &spec.origin {
+            Origin::Template(_) => String::new(),
+            Origin::Checkpoint(id) => format!(" from {id}"),
+        };
+        self.call(format!("launch {}{checkpoint}", spec.id), |world| {
             let template = match spec.origin {
-                Origin::Template(template) => template,
-                Origin::Checkpoint(id) => return Err(EngineError::NoSuchCheckpoint(id)),
+                Origin::Template(id) if world.templates.contains_key(&id) => id,
+                Origin::Template(id) => return Err(EngineError::NoSuchTemplate(id)),
+                Origin::Checkpoint(id) => match world.checkpoints.get(id.as_str()) {
+                    Some(info) => info.template.clone(),
+                    None => return Err(EngineError::NoSuchCheckpoint(id)),
+                },
             };
-            if !world.templates.contains_key(&template) {
-                return Err(EngineError::NoSuchTemplate(template));
-            }
             if world.vms.contains_key(spec.id.as_str()) {
                 return Err(EngineError::Exists(spec.id));
             }
-            let vm = FakeVm { template: Some(template), running: true, traffic_bytes: 0 };
+            let vm = FakeVm { state: VmState::Running, template: Some(template), traffic_bytes: 0 };
             world.vms.insert(spec.id.as_str().to_owned(), vm);
             Ok(())
         })
@@ -249,9 +278,67 @@ impl Engine for FakeEngine {
         Ok(Launched { restore_ms: 1.0, path: "clone", sockets: sockets()? })
     }
 
+    async fn suspend(&self, id: &VmId) -> Result<Suspended, EngineError> {
+        self.call(format!("suspend {id}"), |world| {
+            world.turn(id, "suspend", VmState::Running)?.state = VmState::Suspended;
+            Ok(Suspended { memory_bytes: 1 << 20, disk_bytes: 1 << 19, pause_ms: 1.0 })
+        })
+        .await
+    }
+
+    async fn resume(&self, id: &VmId) -> Result<Launched, EngineError> {
+        self.call(format!("resume {id}"), |world| {
+            world.turn(id, "resume", VmState::Suspended)?.state = VmState::Running;
+            Ok(())
+        })
+        .await?;
+        Ok(Launched { restore_ms: 1.0, path: "resumed", sockets: sockets()? })
+    }
+
+    async fn checkpoint(
+        &self,
+        id: &VmId,
+        checkpoint: &CheckpointId,
+    ) -> Result<CheckpointInfo, EngineError> {
+        self.call(format!("checkpoint {id} {checkpoint}"), |world| {
+            let vm = world.vms.get(id.as_str()).filter(|vm| vm.state != VmState::Remains);
+            let vm = vm.ok_or_else(|| EngineError::NoSuchVm(id.clone()))?;
+            let template = vm.template.clone().ok_or_else(|| EngineError::NoSuchVm(id.clone()))?;
+            let info = CheckpointInfo {
+                id: checkpoint.clone(),
+                template,
+                memory_bytes: 1 << 20,
+                disk_bytes: 1 << 19,
+                pause_ms: 1.0,
+            };
+            world.checkpoints.insert(checkpoint.to_string(), info.clone());
+            Ok(info)
+        })
+        .await
+    }
+
+    async fn checkpoint_info(
+        &self,
+        id: &CheckpointId,
+    ) -> Result<Option<CheckpointInfo>, EngineError> {
+        Ok(self.world().checkpoints.get(id.as_str()).cloned())
+    }
+
+    async fn list_checkpoints(&self) -> Result<Vec<CheckpointInfo>, EngineError> {
+        Ok(self.world().checkpoints.values().cloned().collect())
+    }
+
+    async fn remove_checkpoint(&self, id: &CheckpointId) -> Result<(), EngineError> {
+        self.call(format!("remove_checkpoint {id}"), |world| {
+            world.checkpoints.remove(id.as_str());
+            Ok(())
+        })
+        .await
+    }
+
     async fn adopt(&self, id: &VmId) -> Result<Launched, EngineError> {
         self.call(format!("adopt {id}"), |world| match world.vms.get(id.as_str()) {
-            Some(vm) if vm.running => Ok(()),
+            Some(vm) if vm.state == VmState::Running => Ok(()),
             _ => Err(EngineError::NoSuchVm(id.clone())),
         })
         .await?;
@@ -261,8 +348,7 @@ impl Engine for FakeEngine {
     async fn list(&self) -> Result<Vec<Listing>, EngineError> {
         let listing = |(name, vm): (&String, &FakeVm)| {
             let id = VmId::new(name.clone()).ok()?;
-            let state = if vm.running { VmState::Running } else { VmState::Remains };
-            Some(Listing { id, state })
+            Some(Listing { id, state: vm.state })
         };
         Ok(self.world().vms.iter().filter_map(listing).collect())
     }
@@ -279,9 +365,7 @@ impl Engine for FakeEngine {
     async fn call_hook(&self, id: &VmId, request: HookRequest) -> Result<HookOutcome, EngineError> {
         let body = request.body.unwrap_or_default();
         self.call(format!("hook {id} {} {body}", request.path), |world| {
-            if !world.vms.contains_key(id.as_str()) {
-                return Err(EngineError::NoSuchVm(id.clone()));
-            }
+            world.turn(id, "call_hook", VmState::Running)?;
             let answer = world.answers.get(&request.path).cloned();
             Ok(answer.unwrap_or(HookOutcome::Answered { status: 200 }))
         })

@@ -50,6 +50,16 @@ const MEANINGS: &[(&str, &str, &str)] = &[
         "libexec_dir",
         "The helper programs `warren-jail`, `warren-guest`, `warren-worker`. Empty: `libexec` beside the binary, or `../libexec/warren` where it is installed.",
     ),
+    (
+        "network",
+        "internet",
+        "`off`: no VM reaches the internet, whatever its connectors say. DNS, the AWS API and the platform are reached as before.",
+    ),
+    (
+        "idle",
+        "counts",
+        "What keeps a VM with an idle policy awake. `work`: anything that its network carries (a worker that holds a work item sends a heartbeat), and an open request or shell at its endpoint. `ingress`: AWS's rule, bytes at its endpoint alone, which freezes an agent in the middle of a long turn.",
+    ),
     ("iam", "files", "JSON files with roles and policies beside the built-in ones."),
     ("log", "json", "`on`: the service logs JSON lines to standard error."),
 ];

@@ -15,6 +15,8 @@ pub(crate) struct Written {
     pub(crate) platform: Platform,
     pub(crate) launcher: Launcher,
     pub(crate) engine: Engine,
+    pub(crate) network: Network,
+    pub(crate) idle: Idle,
     pub(crate) iam: Iam,
     pub(crate) log: Log,
 }
@@ -110,6 +112,33 @@ pub(crate) enum Accelerator {
     Auto,
     Kvm,
     Tcg,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Network {
+    pub(crate) internet: Switch,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { internet: Switch::On }
+    }
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Idle {
+    pub(crate) counts: Counts,
+}
+
+/// What keeps a VM from being idle.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Counts {
+    #[default]
+    Work,
+    Ingress,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

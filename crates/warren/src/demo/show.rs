@@ -367,7 +367,19 @@ impl<'s> Show<'s> {
                     return Err(DemoError::VmEnded { reason, console });
                 }
             }
-            Mark::Suspended | Mark::Resumed | Mark::Terminating | Mark::Adopted => {}
+            Mark::Suspending
+            | Mark::SuspendHookAnswered
+            | Mark::Suspended
+            | Mark::NotSuspended
+            | Mark::Resuming
+            | Mark::ResumeHookAnswered
+            | Mark::Resumed
+            | Mark::NotResumed
+            | Mark::HookFailed
+            | Mark::Terminating
+            | Mark::TerminateHookEnded
+            | Mark::Adopted
+            | Mark::Checkpointed => {}
         }
         Ok(())
     }

@@ -8,13 +8,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agents::client::Transport;
 use agents::webhook::{ID_HEADER, Keys, SIGNATURE_HEADER, TIMESTAMP_HEADER};
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::Full;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use rand::Rng as _;
 use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Timestamp;
 use crate::emulator::Emulator;
 use crate::fault::Fault;
-use crate::store::{AttemptRow, DeliveryRow, DueDelivery, Verdict};
+use crate::store::{AttemptRow, DeliveryRow, DueDelivery, EndpointRow, EndpointState, Verdict};
 
 /// Attempts at the same time.
 const CONCURRENT_MAX: u32 = 32;
@@ -41,6 +39,10 @@ pub struct DeliveryRules {
     pub backoff_max: Duration,
     /// How long an endpoint may take to answer (the platform's own limit is not known).
     pub timeout: Duration,
+    /// An endpoint is disabled when this many attempts in a row have failed…
+    pub failures_max: u32,
+    /// …and this long none was taken (the platform's own limits are not known).
+    pub failing_max: Duration,
 }
 
 impl Default for DeliveryRules {
@@ -51,15 +53,15 @@ impl Default for DeliveryRules {
             backoff_base: Duration::from_secs(10),
             backoff_max: Duration::from_secs(120),
             timeout: Duration::from_secs(10),
+            failures_max: 20,
+            failing_max: Duration::from_secs(3600),
         }
     }
 }
 
-type Http = Client<HttpConnector, Full<Bytes>>;
-
 /// Delivers until `ending`.
 pub(crate) async fn run(emulator: Arc<Emulator>, rules: DeliveryRules, ending: CancellationToken) {
-    let client = Client::builder(TokioExecutor::new()).build_http();
+    let client = Transport::new();
     let mut courier =
         Courier { emulator, client, rules, attempts: JoinSet::new(), under_way: HashMap::new() };
     // Attempts that are cut off at the end are made again after the next start: a receiver
@@ -85,7 +87,7 @@ pub(crate) async fn run(emulator: Arc<Emulator>, rules: DeliveryRules, ending: C
 /// The deliveries that are being attempted: a slow endpoint holds up nobody else's.
 struct Courier {
     emulator: Arc<Emulator>,
-    client: Http,
+    client: Transport,
     rules: DeliveryRules,
     attempts: JoinSet<()>,
     under_way: HashMap<task::Id, i64>,
@@ -151,7 +153,7 @@ impl Courier {
 /// One attempt, and its line in the log.
 async fn attempt(
     emulator: &Emulator,
-    client: &Http,
+    client: &Transport,
     rules: DeliveryRules,
     delivery: DueDelivery,
 ) -> Result<(), Fault> {
@@ -160,7 +162,8 @@ async fn attempt(
         Ok(answer) => answer,
         Err(_) => Err(format!("no answer within {} ms", rules.timeout.as_millis())),
     };
-    let verdict = judge(&answer, delivery.attempts + 1, emulator.now(), rules);
+    let now = emulator.now();
+    let verdict = judge(&answer, delivery.attempts + 1, now, rules);
     let attempt = match answer {
         Ok(status) => AttemptRow { at, status: Some(status.as_u16()), error: None },
         Err(error) => AttemptRow { at, status: None, error: Some(error) },
@@ -176,14 +179,45 @@ async fn attempt(
     }
     let mut change = emulator.store.change().await?;
     DeliveryRow::attempted(change.rows(), &delivery, &attempt, &verdict).await?;
+    if let Some(mut endpoint) = EndpointRow::find(change.rows(), &delivery.endpoint.id).await? {
+        count(&mut endpoint, &verdict, now, rules);
+        endpoint.save(change.rows()).await?;
+    }
     change.commit().await?;
     Ok(())
 }
 
-async fn post(client: &Http, delivery: &DueDelivery, at: Timestamp) -> Result<StatusCode, String> {
-    let keys = Keys::parse(&delivery.endpoint.secret).map_err(|error| error.to_string())?;
+/// What an attempt means for its endpoint: one success makes all failures good.
+fn count(endpoint: &mut EndpointRow, verdict: &Verdict, now: Timestamp, rules: DeliveryRules) {
+    match verdict {
+        Verdict::Delivered => endpoint.failing = None,
+        Verdict::Disable(reason) => endpoint.state = EndpointState::GivenUp(reason.clone()),
+        Verdict::Retry(_) | Verdict::Drop => {
+            let (since, failures) = endpoint.failing.unwrap_or((now, 0));
+            let failures = failures + 1;
+            endpoint.failing = Some((since, failures));
+            let long = now.since(since) >= rules.failing_max;
+            if long && failures >= i64::from(rules.failures_max) && endpoint.is_enabled() {
+                let reason = format!("{failures} attempts in a row failed, since {since}");
+                tracing::warn!(url = endpoint.url, reason, "webhook endpoint disabled");
+                endpoint.state = EndpointState::GivenUp(reason);
+            }
+        }
+    }
+}
+
+async fn post(
+    client: &Transport,
+    delivery: &DueDelivery,
+    at: Timestamp,
+) -> Result<StatusCode, String> {
     let time = at.to_datetime();
-    let signature = keys.sign(delivery.hook.as_str(), time, delivery.body.as_bytes());
+    let mut signatures = Vec::new();
+    for secret in delivery.endpoint.secret.split_whitespace() {
+        let keys = Keys::parse(secret).map_err(|error| error.to_string())?;
+        signatures.push(keys.sign(delivery.hook.as_str(), time, delivery.body.as_bytes()));
+    }
+    let signature = signatures.join(" ");
     let request = Request::post(&delivery.endpoint.url)
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::USER_AGENT, "warren-platform")
@@ -192,7 +226,7 @@ async fn post(client: &Http, delivery: &DueDelivery, at: Timestamp) -> Result<St
         .header(SIGNATURE_HEADER, signature)
         .body(Full::new(Bytes::from(delivery.body.clone())))
         .map_err(|error| error.to_string())?;
-    let answer = client.request(request).await.map_err(|error| chain(&error))?;
+    let answer = client.open(request).await.map_err(|error| chain(&error))?;
     Ok(answer.status())
 }
 

@@ -27,6 +27,12 @@ pub(crate) enum Fault {
     /// It cannot be done in this state.
     #[error("{0}")]
     Conflict(String),
+    /// What the client has seen is not what is there any more.
+    #[error("{0}")]
+    Stale(String),
+    /// Another memory is in the way.
+    #[error("the path is taken by {path}, or lies above or below it")]
+    PathTaken { path: String, memory: String },
     /// A heartbeat of somebody who does not hold the lease.
     #[error("expected_last_heartbeat does not match: another worker may hold the lease")]
     LeaseLost { state: WorkState, last: Option<Timestamp>, ttl: Duration },

@@ -9,7 +9,7 @@
 //! * `store`: the rows, in SQLite.
 //! * `emulator`: each operation, from the rows through the rules to whoever has to hear of it.
 //! * `http`: the wire.
-//! * `steps`, `deliveries`: the two tasks that act by themselves.
+//! * `steps`, `deliveries`, `due`: the tasks that act by themselves.
 //!
 //! What it does not know: virtual machines, launchers, workers. What it does not play is listed
 //! in `docs/platform.md`.
@@ -17,7 +17,9 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod cron;
 mod deliveries;
+mod due;
 mod emulator;
 mod fault;
 mod http;
@@ -25,16 +27,17 @@ mod ids;
 mod keys;
 mod machine;
 mod platform;
+mod skill;
 mod steps;
 mod store;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use deliveries::DeliveryRules;
-pub use emulator::QueueRule;
+pub use emulator::{OldSecret, QueueRule};
 pub use ids::{EndpointId, HookId};
 pub use machine::StartingRule;
 pub use platform::{
-    Delivery, DeliveryAttempt, DeliveryState, NewEndpoint, NewEnvironment, Platform,
+    Delivery, DeliveryAttempt, DeliveryState, Endpoint, NewEndpoint, NewEnvironment, Platform,
     PlatformConfig, PlatformError,
 };
 pub use store::StoreError;

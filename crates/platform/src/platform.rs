@@ -17,16 +17,19 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::deliveries::{self, DeliveryRules};
-use crate::emulator::{Bells, Emulator, Identity, Listeners, QueueRule, Rules};
+use crate::due;
+use crate::emulator::{
+    Bells, Emulator, EndpointChange, Identity, Listeners, OldSecret, QueueRule, Rules, checked_url,
+};
 use crate::fault::Fault;
 use crate::http::{self, Surface};
-use crate::ids::{EndpointId, HookId, Mint as _, random_id};
+use crate::ids::{EndpointId, HookId, random_id};
 use crate::keys::{self, KeyKind, TokenKey};
 use crate::machine::{Lease, StartingRule};
 use crate::steps;
 use crate::store::{
-    AttemptRow, Credential, DeliveryRow, EndpointRow, EnvironmentRow, Outcome, Store, StoreError,
-    Subject, meta, set_meta,
+    AttemptRow, Credential, DeliveryRow, EndpointRow, EndpointState, EnvironmentRow, Outcome,
+    Store, StoreError, Subject, meta, set_meta,
 };
 
 /// How long requests that are under way may take when the emulator shuts down.
@@ -139,6 +142,23 @@ pub struct NewEndpoint {
     pub secret: Secret,
 }
 
+/// A webhook endpoint, without its secret.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// `whep_…`.
+    pub id: EndpointId,
+    /// Where deliveries go.
+    pub url: String,
+    /// What it is told.
+    pub types: Vec<String>,
+    /// Whether it is told anything.
+    pub enabled: bool,
+    /// Why the platform disabled it, if it did.
+    pub disabled_reason: Option<String>,
+    /// Attempts that have failed since the last one that was taken.
+    pub failures: u64,
+}
+
 /// Where a webhook delivery stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryState {
@@ -232,6 +252,7 @@ impl Platform {
             bells: Bells::default(),
             steps: tokio::sync::Notify::new(),
             deliveries: tokio::sync::Notify::new(),
+            due: tokio::sync::Notify::new(),
         };
         let api_key = Secret::new(api_key);
         store_api_key(&emulator, &api_key).await?;
@@ -322,8 +343,7 @@ impl Platform {
     /// space, are good too: the first one signs.
     ///
     /// # Errors
-    /// [`PlatformError::Endpoint`] where the URL is no `http` URL (nothing leaves this machine's
-    /// networks over TLS here) or `types` is empty; [`PlatformError::Secret`] where the secret
+    /// [`PlatformError::Endpoint`] where the URL is none of HTTP or `types` is empty; [`PlatformError::Secret`] where the secret
     /// is none.
     pub async fn add_webhook_endpoint_with_secret(
         &self,
@@ -332,25 +352,65 @@ impl Platform {
         secret: Secret,
     ) -> Result<NewEndpoint, PlatformError> {
         let bad = |reason| PlatformError::Endpoint { url: url.to_owned(), reason };
-        let parsed = url::Url::parse(url).map_err(|_| bad("it is not a URL"))?;
-        if parsed.scheme() != "http" || parsed.host().is_none() {
-            return Err(bad("the emulator delivers to http:// URLs only"));
-        }
+        checked_url(url).map_err(|_| bad("it must be an http:// or https:// URL with a host"))?;
         if types.is_empty() {
             return Err(bad("it subscribes to no event type"));
         }
         Keys::parse(secret.expose()).map_err(PlatformError::Secret)?;
-        let endpoint = EndpointRow {
-            id: EndpointId::mint(),
-            url: parsed.to_string(),
-            secret: secret.expose().to_owned(),
-            types: types.iter().map(|&kind| kind.to_owned()).collect(),
-            disabled_reason: None,
+        let said = EndpointChange {
+            url: Some(url.to_owned()),
+            types: Some(types.iter().map(|&kind| kind.to_owned()).collect()),
+            ..EndpointChange::default()
         };
-        let mut change = self.emulator.store.change().await?;
-        let id = endpoint.upsert(change.rows(), self.emulator.now()).await?;
-        change.commit().await?;
-        Ok(NewEndpoint { id, secret })
+        let endpoint = self.emulator.put_endpoint(said, &secret).await?;
+        Ok(NewEndpoint { id: endpoint.id, secret })
+    }
+
+    /// The webhook endpoints.
+    ///
+    /// # Errors
+    /// [`PlatformError::Store`].
+    pub async fn webhook_endpoints(&self) -> Result<Vec<Endpoint>, PlatformError> {
+        Ok(self.emulator.endpoints().await?.into_iter().map(endpoint).collect())
+    }
+
+    /// Removes a webhook endpoint, and what is on its way to it.
+    ///
+    /// # Errors
+    /// [`PlatformError::Refused`] where there is no such endpoint.
+    pub async fn remove_webhook_endpoint(&self, id: &EndpointId) -> Result<(), PlatformError> {
+        Ok(self.emulator.delete_endpoint(id).await?)
+    }
+
+    /// Tells a webhook endpoint again what happens, after it was disabled.
+    ///
+    /// # Errors
+    /// [`PlatformError::Refused`] where there is no such endpoint.
+    pub async fn enable_webhook_endpoint(&self, id: &EndpointId) -> Result<(), PlatformError> {
+        let state = Some(EndpointState::Enabled);
+        let said = EndpointChange { state, ..EndpointChange::default() };
+        self.emulator.update_endpoint(id, said).await?;
+        Ok(())
+    }
+
+    /// Signs deliveries to an endpoint with a fresh secret.
+    ///
+    /// # Errors
+    /// [`PlatformError::Refused`] where there is no such endpoint.
+    pub async fn rotate_webhook_secret(
+        &self,
+        id: &EndpointId,
+        old: OldSecret,
+    ) -> Result<Secret, PlatformError> {
+        Ok(self.emulator.rotate_secret(id, old).await?)
+    }
+
+    /// Delivers an event once more to all endpoints that it went to; returns how many these are.
+    ///
+    /// # Errors
+    /// [`PlatformError::Refused`] where no delivery of that id is over.
+    pub async fn redeliver(&self, id: &HookId) -> Result<u64, PlatformError> {
+        Ok(self.emulator.redeliver(id).await?)
     }
 
     /// The delivery log, the newest first, at most `limit` lines.
@@ -391,6 +451,7 @@ fn spawn(
     });
     tasks.spawn(steps::run(emulator.clone(), ending.clone()));
     tasks.spawn(deliveries::run(emulator.clone(), config.deliveries, ending.clone()));
+    tasks.spawn(due::run(emulator.clone(), ending.clone()));
     tasks.close();
     (ending, tasks)
 }
@@ -424,6 +485,20 @@ async fn identity(store: &Store) -> Result<Identity, StoreError> {
     change.commit().await?;
     let workspace = kept.pop().unwrap_or_default();
     Ok(Identity { organization: kept.pop().unwrap_or_default(), workspace })
+}
+
+fn endpoint(row: EndpointRow) -> Endpoint {
+    Endpoint {
+        enabled: row.is_enabled(),
+        disabled_reason: match row.state {
+            EndpointState::Enabled | EndpointState::Disabled => None,
+            EndpointState::GivenUp(reason) => Some(reason),
+        },
+        failures: row.failing.map_or(0, |(_, failures)| u64::try_from(failures).unwrap_or(0)),
+        id: row.id,
+        url: row.url,
+        types: row.types,
+    }
 }
 
 fn delivery(row: DeliveryRow) -> Delivery {

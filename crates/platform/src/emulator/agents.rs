@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::{Emulator, patch_metadata};
+use super::{Emulator, News, patch_metadata};
 use crate::fault::Fault;
 use crate::ids::{AgentId, Mint as _};
-use crate::store::{AgentRow, Page, Slice};
+use crate::store::AgentRow;
 
 impl Emulator {
     /// Makes an agent of a body that is checked and resolved.
@@ -22,7 +22,8 @@ impl Emulator {
         };
         let mut change = self.store.change().await?;
         agent.insert(change.rows()).await?;
-        change.commit().await?;
+        self.tell(&mut change, News::of("agent.created", agent.id.as_str())).await?;
+        self.finish(change).await?;
         Ok(agent)
     }
 
@@ -34,23 +35,6 @@ impl Emulator {
     ) -> Result<AgentRow, Fault> {
         let mut rows = self.store.read().await?;
         AgentRow::find(&mut rows, id, version).await?.ok_or_else(|| Fault::not_found("agent", id))
-    }
-
-    /// Agents.
-    pub(crate) async fn agents(
-        &self,
-        include_archived: bool,
-        slice: Slice,
-    ) -> Result<Page<AgentRow>, Fault> {
-        let mut rows = self.store.read().await?;
-        Ok(AgentRow::list(&mut rows, include_archived, slice).await?)
-    }
-
-    /// All versions of an agent, the newest first.
-    pub(crate) async fn agent_versions(&self, id: &AgentId) -> Result<Vec<AgentRow>, Fault> {
-        let mut rows = self.store.read().await?;
-        let versions = AgentRow::versions(&mut rows, id).await?;
-        if versions.is_empty() { Err(Fault::not_found("agent", id)) } else { Ok(versions) }
     }
 
     /// Replaces members of an agent; what changes makes a new version. `expected`: the version
@@ -85,7 +69,8 @@ impl Emulator {
             agent.version += 1;
             agent.updated_at = self.now();
             agent.save(change.rows()).await?;
-            change.commit().await?;
+            self.tell(&mut change, News::of("agent.updated", agent.id.as_str())).await?;
+            self.finish(change).await?;
         }
         Ok(agent)
     }
@@ -100,7 +85,8 @@ impl Emulator {
             agent.archived_at = Some(now);
             agent.updated_at = now;
             agent.save(change.rows()).await?;
-            change.commit().await?;
+            self.tell(&mut change, News::of("agent.archived", agent.id.as_str())).await?;
+            self.finish(change).await?;
         }
         Ok(agent)
     }

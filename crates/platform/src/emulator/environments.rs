@@ -3,11 +3,11 @@
 use agents::{EnvironmentId, Secret};
 use serde_json::{Map, Value};
 
-use super::{Emulator, patch_metadata};
+use super::{Emulator, News, patch_metadata};
 use crate::fault::Fault;
 use crate::ids::Mint as _;
 use crate::keys::{self, KeyKind};
-use crate::store::{Credential, EnvironmentRow, Page, Slice, Subject};
+use crate::store::{Credential, EnvironmentRow, Subject};
 
 impl Emulator {
     /// Makes an environment of a body that is checked and resolved.
@@ -31,7 +31,8 @@ impl Emulator {
             return Err(name_taken(&environment.name));
         }
         environment.insert(change.rows()).await?;
-        change.commit().await?;
+        self.tell(&mut change, News::of("environment.created", environment.id.as_str())).await?;
+        self.finish(change).await?;
         Ok(environment)
     }
 
@@ -39,16 +40,6 @@ impl Emulator {
     pub(crate) async fn environment(&self, id: &EnvironmentId) -> Result<EnvironmentRow, Fault> {
         let mut rows = self.store.read().await?;
         EnvironmentRow::find(&mut rows, id).await?.ok_or_else(|| not_found(id))
-    }
-
-    /// Environments.
-    pub(crate) async fn environments(
-        &self,
-        include_archived: bool,
-        slice: Slice,
-    ) -> Result<Page<EnvironmentRow>, Fault> {
-        let mut rows = self.store.read().await?;
-        Ok(EnvironmentRow::list(&mut rows, include_archived, slice).await?)
     }
 
     /// Replaces members of an environment.
@@ -79,7 +70,8 @@ impl Emulator {
         }
         environment.updated_at = self.now();
         environment.save(change.rows()).await?;
-        change.commit().await?;
+        self.tell(&mut change, News::of("environment.updated", environment.id.as_str())).await?;
+        self.finish(change).await?;
         Ok(environment)
     }
 
@@ -96,7 +88,9 @@ impl Emulator {
             environment.archived_at = Some(now);
             environment.updated_at = now;
             environment.save(change.rows()).await?;
-            change.commit().await?;
+            self.tell(&mut change, News::of("environment.archived", environment.id.as_str()))
+                .await?;
+            self.finish(change).await?;
         }
         Ok(environment)
     }
@@ -113,7 +107,8 @@ impl Emulator {
         }
         Credential::revoke_environment_keys(change.rows(), id).await?;
         EnvironmentRow::delete(change.rows(), id).await?;
-        change.commit().await?;
+        self.tell(&mut change, News::of("environment.deleted", id.as_str())).await?;
+        self.finish(change).await?;
         self.bells.forget(id);
         Ok(())
     }

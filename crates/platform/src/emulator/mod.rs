@@ -6,7 +6,11 @@
 mod agents;
 mod bells;
 mod caller;
+mod deployments;
+mod endpoints;
 mod environments;
+mod memory;
+mod resources;
 mod sessions;
 mod work;
 
@@ -19,15 +23,22 @@ use tokio::sync::Notify;
 
 pub(crate) use bells::{Bells, Listeners};
 pub(crate) use caller::Caller;
-pub(crate) use sessions::NewSession;
+pub(crate) use deployments::{DeploymentDraft, Trigger, show as show_deployment};
+pub use endpoints::OldSecret;
+pub(crate) use endpoints::{EndpointChange, checked_url};
+pub(crate) use memory::{MemoryChange, NewMemory, below};
+pub(crate) use resources::Place;
+pub(crate) use sessions::{Attachment, NewSession};
 pub(crate) use work::PollRequest;
 
 use crate::clock::{Clock, Timestamp};
 use crate::fault::Fault;
 use crate::ids::{HookId, Mint as _};
 use crate::keys::TokenKey;
-use crate::machine::{Hook, Lease};
-use crate::store::{Change, DeliveryRow, EndpointRow, Store};
+use crate::machine::Lease;
+use crate::store::{
+    self, Change, Conditions, DeliveryRow, EndpointRow, Listed, Page, Slice, Store,
+};
 
 /// When a session's first work item is queued (spec 6.2: the real moment is not known).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +81,25 @@ pub(crate) struct Emulator {
     pub(crate) steps: Notify,
     /// Rung when there is something to deliver.
     pub(crate) deliveries: Notify,
+    /// Rung when something may be due earlier than it was.
+    pub(crate) due: Notify,
+}
+
+/// What webhook endpoints are told.
+#[derive(Debug, Clone, Copy)]
+struct News<'a> {
+    /// `session.created`, …
+    kind: &'a str,
+    /// What it is about, by its id.
+    subject: &'a str,
+    /// The vault of a credential.
+    vault: Option<&'a str>,
+}
+
+impl<'a> News<'a> {
+    fn of(kind: &'a str, subject: &'a str) -> Self {
+        Self { kind, subject, vault: None }
+    }
 }
 
 /// What is to be told once a change is committed.
@@ -85,32 +115,52 @@ impl Emulator {
         self.clock.now()
     }
 
-    /// Puts an event on its way to the endpoints that want it.
-    async fn hook(
+    /// A page of a list.
+    pub(crate) async fn list<T: Listed>(
         &self,
-        change: &mut Change<'_>,
-        hook: Hook,
-        session: &SessionId,
-        now: Timestamp,
-    ) -> Result<(), Fault> {
+        conditions: &Conditions,
+        slice: Slice,
+    ) -> Result<Page<T>, Fault> {
+        let mut rows = self.store.read().await?;
+        Ok(store::list(&mut rows, conditions, slice).await?)
+    }
+
+    /// All of a list that is bounded by what it is, oldest first.
+    pub(crate) async fn all<T: Listed>(&self, conditions: &Conditions) -> Result<Vec<T>, Fault> {
+        let mut rows = self.store.read().await?;
+        Ok(store::all(&mut rows, conditions).await?)
+    }
+
+    /// Puts news on its way to the endpoints that want it.
+    async fn tell(&self, change: &mut Change<'_>, news: News<'_>) -> Result<(), Fault> {
+        let now = self.now();
         let id = HookId::mint();
-        let body = json!({
+        let mut body = json!({
             "type": "event",
             "id": id.as_str(),
             "created_at": now.to_string(),
             "data": {
-                "type": hook.name(),
-                "id": session.as_str(),
+                "type": news.kind,
+                "id": news.subject,
                 "organization_id": self.identity.organization,
                 "workspace_id": self.identity.workspace,
             },
         });
+        if let Some(vault) = news.vault {
+            body["data"]["vault_id"] = json!(vault);
+        }
         for endpoint in EndpointRow::all(change.rows()).await? {
-            let wanted = endpoint.types.iter().any(|kind| kind == hook.name());
-            if wanted && endpoint.disabled_reason.is_none() {
+            if endpoint.is_enabled() && endpoint.types.iter().any(|kind| kind == news.kind) {
                 DeliveryRow::insert(change.rows(), &endpoint.id, &id, &body, now).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Commits a change that no session is concerned with, and has its news delivered.
+    async fn finish(&self, change: Change<'_>) -> Result<(), Fault> {
+        change.commit().await?;
+        self.deliveries.notify_one();
         Ok(())
     }
 

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use agents::{EnvironmentId, Event, EventId, SessionId, WorkId};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
 
 use super::environments::archived;
-use super::{Aftermath, Caller, Emulator, QueueRule, patch_metadata};
+use super::{Aftermath, Caller, Emulator, News, Place, QueueRule, patch_metadata, resources};
 use crate::clock::Timestamp;
 use crate::fault::Fault;
 use crate::ids::{AgentId, Mint as _};
 use crate::keys;
 use crate::machine::{Effect, Hook, Session, Surroundings, Tools, UserEvent, Work};
 use crate::store::{
-    AgentRow, Change, Credential, EnvironmentRow, EventFilter, EventRow, Page, SessionBody,
-    SessionFilter, SessionRow, Slice, Subject, WorkRow,
+    AgentRow, Change, Credential, EnvironmentRow, EventRow, Kind, SessionBody, SessionRow, Subject,
+    WorkRow,
 };
 
 /// What a session is made of, checked for its shape.
@@ -27,7 +28,19 @@ pub(crate) struct NewSession {
     pub(crate) overrides: Map<String, Value>,
     pub(crate) environment: EnvironmentId,
     pub(crate) body: SessionBody,
+    /// Memory stores that its worker mounts.
+    pub(crate) attachments: Vec<Attachment>,
     pub(crate) initial_events: Vec<UserEvent>,
+    /// The deployment that makes it.
+    pub(crate) deployment: Option<String>,
+}
+
+/// A memory store, and how a session uses it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Attachment {
+    pub(crate) store: String,
+    pub(crate) access: String,
+    pub(crate) instructions: Option<String>,
 }
 
 impl Emulator {
@@ -42,6 +55,9 @@ impl Emulator {
             return Err(archived(&environment.id));
         }
         let name = agent.body["name"].as_str().unwrap_or_default().to_owned();
+        let mut body = new.body;
+        body.resources = attach(&mut change, &new.attachments).await?;
+        check_vaults(&mut change, &body.vault_ids).await?;
         let mut session = SessionRow {
             seq: 0,
             id: SessionId::mint(),
@@ -49,7 +65,8 @@ impl Emulator {
             agent_version: agent.version,
             agent: snapshot(&agent, new.overrides),
             agent_id: agent.id,
-            body: new.body,
+            body,
+            deployment: new.deployment,
             state: Session::new(name),
             created_at: now,
             updated_at: now,
@@ -79,16 +96,6 @@ impl Emulator {
         let session = found.ok_or_else(|| Fault::not_found("session", id))?;
         caller.may_use(&session)?;
         Ok(session)
-    }
-
-    /// Sessions.
-    pub(crate) async fn sessions(
-        &self,
-        filter: &SessionFilter,
-        slice: Slice,
-    ) -> Result<Page<SessionRow>, Fault> {
-        let mut rows = self.store.read().await?;
-        Ok(SessionRow::list(&mut rows, filter, slice).await?)
     }
 
     /// Says things to a session, all of them or none; returns them as they are stored.
@@ -210,19 +217,6 @@ impl Emulator {
         self.commit(change, id, aftermath).await
     }
 
-    /// Events of a session.
-    pub(crate) async fn events(
-        &self,
-        caller: &Caller,
-        id: &SessionId,
-        filter: &EventFilter,
-        slice: Slice,
-    ) -> Result<Page<EventRow>, Fault> {
-        self.session(caller, id).await?;
-        let mut rows = self.store.read().await?;
-        Ok(EventRow::list(&mut rows, id, filter, slice).await?)
-    }
-
     /// Hears a session's events from now on.
     pub(crate) async fn listen(
         &self,
@@ -273,7 +267,7 @@ impl Emulator {
                     aftermath.events.push(EventRow::process(change.rows(), &id, at).await?);
                 }
                 Effect::Tell(hook) => {
-                    self.hook(change, hook, &session.id, now).await?;
+                    self.tell(change, News::of(hook.name(), session.id.as_str())).await?;
                     aftermath.hooks = true;
                 }
                 Effect::NeedWorker => {
@@ -344,12 +338,61 @@ async fn find(change: &mut Change<'_>, id: &SessionId) -> Result<SessionRow, Fau
     found.ok_or_else(|| Fault::not_found("session", id))
 }
 
+/// The stores as the session shows them: named and placed as they are now.
+async fn attach(change: &mut Change<'_>, attachments: &[Attachment]) -> Result<Vec<Value>, Fault> {
+    let mut resources: Vec<Value> = Vec::with_capacity(attachments.len());
+    for attachment in attachments {
+        let place = Place::of(Kind::MemoryStore, &attachment.store);
+        let store = resources::find(change, place).await?;
+        if store.archived_at.is_some() {
+            return Err(Fault::Invalid {
+                message: format!("resources: memory store {} is archived", store.id),
+                code: Some("memory_store_archived"),
+            });
+        }
+        let mut mount_path = format!("/mnt/memory/{}", slug(store.text("name")));
+        if resources.iter().any(|other| other["mount_path"] == *mount_path) {
+            mount_path = format!("{mount_path}-{}", resources.len() + 1);
+        }
+        resources.push(json!({
+            "type": "memory_store",
+            "memory_store_id": store.id,
+            "name": store.text("name"),
+            "description": store.text("description"),
+            "access": attachment.access,
+            "instructions": attachment.instructions,
+            "mount_path": mount_path,
+        }));
+    }
+    Ok(resources)
+}
+
+/// A name as part of a path, the way the platform makes it.
+fn slug(name: &str) -> String {
+    let lower = name.to_ascii_lowercase();
+    let words = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let slug = words.collect::<Vec<_>>().join("-");
+    if slug.is_empty() { "store".to_owned() } else { slug }
+}
+
+async fn check_vaults(change: &mut Change<'_>, ids: &[String]) -> Result<(), Fault> {
+    for id in ids {
+        if resources::find(change, Place::of(Kind::Vault, id)).await?.archived_at.is_some() {
+            return Err(Fault::Invalid {
+                message: format!("vault_ids: vault {id} is archived"),
+                code: Some("vault_archived"),
+            });
+        }
+    }
+    Ok(())
+}
+
 async fn usable_agent(change: &mut Change<'_>, new: &NewSession) -> Result<AgentRow, Fault> {
     let found = AgentRow::find(change.rows(), &new.agent, new.agent_version).await?;
     let agent = found.ok_or_else(|| Fault::not_found("agent", &new.agent))?;
     if agent.archived_at.is_some() {
         let message = format!("agent: {} is archived", agent.id);
-        return Err(Fault::Invalid { message, code: None });
+        return Err(Fault::Invalid { message, code: Some("agent_archived") });
     }
     Ok(agent)
 }

@@ -11,7 +11,7 @@ use super::{Emulator, patch_metadata};
 use crate::clock::Timestamp;
 use crate::fault::Fault;
 use crate::machine::{Beat, BeatAnswer, Lease, Refused, Work};
-use crate::store::{Change, EnvironmentRow, Page, Slice, WorkRow};
+use crate::store::{self, Change, EnvironmentRow, Page, Slice, WorkRow};
 
 /// Longest lease that a worker may ask for.
 const TTL_MAX: Duration = Duration::from_secs(3600);
@@ -184,7 +184,7 @@ impl Emulator {
         self.environment(environment).await?;
         let mut change = self.store.change().await?;
         settle(&mut change, environment, self.now()).await?;
-        let page = WorkRow::list(change.rows(), environment, slice).await?;
+        let page = store::list(change.rows(), &WorkRow::of(environment), slice).await?;
         change.commit().await?;
         Ok(page)
     }

@@ -10,7 +10,7 @@ use super::{Emu, toolset};
 use crate::emulator::{Caller, patch_metadata};
 use crate::fault::Fault;
 use crate::ids::AgentId;
-use crate::store::{AgentRow, Order};
+use crate::store::{AgentRow, AgentVersion, Conditions, Order};
 
 const NAME_CHARS_MAX: usize = 256;
 const DESCRIPTION_CHARS_MAX: usize = 2048;
@@ -63,8 +63,10 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, Fault> {
     caller.may_operate()?;
     let slice = query.slice(RESOURCES, Order::Descending)?;
-    let found = surface.emulator.agents(query.switch("include_archived")?, slice).await?;
-    Ok(Json(page(found, show)))
+    let conditions = Conditions::default()
+        .live(query.switch("include_archived")?)
+        .times("created_at", query.created_at()?);
+    Ok(Json(page(surface.emulator.list(&conditions, slice).await?, show)))
 }
 
 pub(super) async fn update(
@@ -103,11 +105,15 @@ pub(super) async fn versions(
     State(surface): Emu,
     Extension(caller): Extension<Caller>,
     Path(agent): Path<String>,
+    query: Query,
 ) -> Result<Json<Value>, Fault> {
     caller.may_operate()?;
-    let versions = surface.emulator.agent_versions(&AgentId::from_text(agent)).await?;
-    let data: Vec<Value> = versions.iter().map(show).collect();
-    Ok(Json(json!({"data": data, "next_page": null})))
+    let id = AgentId::from_text(agent);
+    surface.emulator.agent(&id, None).await?;
+    let slice = query.slice(RESOURCES, Order::Descending)?;
+    let conditions = Conditions::default().text("id", id.as_str());
+    let found = surface.emulator.list(&conditions, slice).await?;
+    Ok(Json(page(found, |AgentVersion(agent)| show(agent))))
 }
 
 /// The members that create and update share. What is not said is not in it; `null` clears.

@@ -16,6 +16,8 @@ use crate::ids::random_id;
 use crate::store::Page;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+/// What no repetition changes, though the SDKs repeat a 409.
+const SETTLED: [StatusCode; 2] = [StatusCode::CONFLICT, StatusCode::PRECONDITION_FAILED];
 /// The SDKs retry 409 by themselves; here it is never a passing matter.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
@@ -44,8 +46,13 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
             ),
             other => tracing::debug!(request_id, %method, path, fault = %other, "refused"),
         }
-        response = (status(&fault), Json(body(&fault, &request_id))).into_response();
-        if matches!(*fault, Fault::Conflict(_) | Fault::LeaseLost { .. }) {
+        let mut body = json!(body(&fault, &request_id));
+        if let Fault::PathTaken { path, memory } = &*fault {
+            body["error"]["conflicting_path"] = json!(path);
+            body["error"]["conflicting_memory_id"] = json!(memory);
+        }
+        response = (status(&fault), Json(body)).into_response();
+        if SETTLED.contains(&status(&fault)) {
             response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
     }
@@ -61,7 +68,7 @@ fn status(fault: &Fault) -> StatusCode {
         Fault::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
         Fault::Forbidden(_) => StatusCode::FORBIDDEN,
         Fault::NotFound { .. } | Fault::NoRoute { .. } => StatusCode::NOT_FOUND,
-        Fault::Conflict(_) => StatusCode::CONFLICT,
+        Fault::Conflict(_) | Fault::Stale(_) | Fault::PathTaken { .. } => StatusCode::CONFLICT,
         Fault::LeaseLost { .. } => StatusCode::PRECONDITION_FAILED,
         Fault::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Fault::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -75,6 +82,8 @@ fn body(fault: &Fault, request_id: &str) -> ErrorBody {
         Fault::Forbidden(_) => "permission_error",
         Fault::NotFound { .. } | Fault::NoRoute { .. } => "not_found_error",
         Fault::Conflict(_) => "conflict_error",
+        Fault::Stale(_) => "memory_precondition_failed_error",
+        Fault::PathTaken { .. } => "memory_path_conflict_error",
         Fault::LeaseLost { .. } => "precondition_failed_error",
         Fault::TooLarge { .. } => "request_too_large",
         Fault::Store(_) => "api_error",
@@ -107,6 +116,8 @@ fn details(fault: &Fault) -> Option<Value> {
         | Fault::NotFound { .. }
         | Fault::NoRoute { .. }
         | Fault::Conflict(_)
+        | Fault::Stale(_)
+        | Fault::PathTaken { .. }
         | Fault::TooLarge { .. }
         | Fault::Store(_) => None,
     }
@@ -116,6 +127,11 @@ fn details(fault: &Fault) -> Option<Value> {
 pub(super) fn page<T>(page: Page<T>, show: impl Fn(&T) -> Value) -> Value {
     let data: Vec<Value> = page.rows.iter().map(show).collect();
     json!({"data": data, "next_page": page.next.map(|cursor| cursor.encode())})
+}
+
+/// A list that is one page as it is.
+pub(super) fn whole(data: Vec<Value>) -> Value {
+    json!({"data": data, "next_page": null})
 }
 
 /// A page that can be left backwards too.

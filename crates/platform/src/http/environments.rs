@@ -10,7 +10,7 @@ use super::answer::page;
 use super::input::{Body, Fields, Query, RESOURCES};
 use crate::emulator::{Caller, patch_metadata};
 use crate::fault::Fault;
-use crate::store::{EnvironmentRow, Order};
+use crate::store::{Conditions, EnvironmentRow, Order};
 
 const NAME_CHARS_MAX: usize = 256;
 const DESCRIPTION_CHARS_MAX: usize = 2048;
@@ -58,8 +58,8 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, Fault> {
     caller.may_operate()?;
     let slice = query.slice(RESOURCES, Order::Descending)?;
-    let found = surface.emulator.environments(query.switch("include_archived")?, slice).await?;
-    Ok(Json(page(found, show)))
+    let conditions = Conditions::default().live(query.switch("include_archived")?);
+    Ok(Json(page(surface.emulator.list(&conditions, slice).await?, show)))
 }
 
 pub(super) async fn update(

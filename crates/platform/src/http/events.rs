@@ -12,7 +12,7 @@ use super::sessions::id as session_id;
 use crate::emulator::Caller;
 use crate::fault::Fault;
 use crate::machine::UserEvent;
-use crate::store::{EventFilter, Order};
+use crate::store::{EventRow, Order, Page};
 
 /// Events in one request, at most.
 const EVENTS_MAX: usize = 100;
@@ -26,9 +26,13 @@ pub(super) async fn list(
     Path(session): Path<String>,
     query: Query,
 ) -> Result<Json<Value>, Fault> {
-    let filter = EventFilter { types: query.many("types"), processed: query.created_at()? };
+    let session = session_id(&session)?;
+    surface.emulator.session(&caller, &session).await?;
+    let conditions = EventRow::of(&session)
+        .one_of("type", query.many("types"))
+        .times("processed_at", query.created_at()?);
     let slice = query.slice(EVENTS, Order::Ascending)?;
-    let found = surface.emulator.events(&caller, &session_id(&session)?, &filter, slice).await?;
+    let found: Page<EventRow> = surface.emulator.list(&conditions, slice).await?;
     Ok(Json(page(found, |row| json!(row.event))))
 }
 

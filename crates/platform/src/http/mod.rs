@@ -6,12 +6,20 @@
 
 mod agents;
 mod answer;
+mod deployments;
+mod endpoints;
 mod environments;
 mod events;
+mod files;
 mod input;
+mod memory;
 mod sessions;
+mod skills;
 mod stream;
+mod threads;
 mod toolset;
+mod upload;
+mod vaults;
 mod work;
 
 use std::sync::Arc;
@@ -73,14 +81,103 @@ pub(crate) fn router(surface: Surface) -> Router {
         .route("/v1/sessions/{session}/archive", post(sessions::archive))
         .route("/v1/sessions/{session}/events", get(events::list).post(events::send))
         .route("/v1/sessions/{session}/events/stream", get(stream::stream))
-        .route("/v1/sessions/{session}/resources", get(sessions::resources))
-        .route("/v1/sessions/{session}/threads", get(sessions::threads))
+        .route(
+            "/v1/sessions/{session}/resources",
+            get(threads::resources).post(threads::add_resource),
+        )
+        .route(
+            "/v1/sessions/{session}/resources/{resource}",
+            get(threads::resource).post(threads::update_resource).delete(threads::delete_resource),
+        )
+        .route("/v1/sessions/{session}/threads", get(threads::list))
+        .route("/v1/sessions/{session}/threads/{thread}", get(threads::get))
+        .route("/v1/sessions/{session}/threads/{thread}/archive", post(threads::archive))
+        .route("/v1/sessions/{session}/threads/{thread}/events", get(threads::thread_events))
+        .route("/v1/sessions/{session}/threads/{thread}/stream", get(threads::thread_stream))
+        .merge(kept())
         .layer(middleware::from_fn_with_state(surface.clone(), authenticate));
     api.fallback(no_route)
         .method_not_allowed_fallback(no_route)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn(answer::finish))
         .with_state(surface)
+}
+
+/// The calls of what is kept and has no state machine of its own.
+fn kept() -> Router<Surface> {
+    Router::new()
+        .route("/v1/skills", get(skills::list).post(skills::create))
+        .route("/v1/skills/{skill}", get(skills::get).delete(skills::delete))
+        .route(
+            "/v1/skills/{skill}/versions",
+            get(skills::list_versions).post(skills::create_version),
+        )
+        .route(
+            "/v1/skills/{skill}/versions/{version}",
+            get(skills::get_version).delete(skills::delete_version),
+        )
+        .route("/v1/skills/{skill}/versions/{version}/content", get(skills::download))
+        .route("/v1/files", get(files::list).post(files::upload))
+        .route("/v1/files/{file}", get(files::get).delete(files::delete))
+        .route("/v1/files/{file}/content", get(files::download))
+        .route("/v1/memory_stores", get(memory::list).post(memory::create))
+        .route(
+            "/v1/memory_stores/{store}",
+            get(memory::get).post(memory::update).delete(memory::delete),
+        )
+        .route("/v1/memory_stores/{store}/archive", post(memory::archive))
+        .route(
+            "/v1/memory_stores/{store}/memories",
+            get(memory::list_memories).post(memory::create_memory),
+        )
+        .route(
+            "/v1/memory_stores/{store}/memories/{memory}",
+            get(memory::get_memory).post(memory::update_memory).delete(memory::delete_memory),
+        )
+        .route("/v1/memory_stores/{store}/memory_versions", get(memory::list_versions))
+        .route("/v1/memory_stores/{store}/memory_versions/{version}", get(memory::get_version))
+        .route(
+            "/v1/memory_stores/{store}/memory_versions/{version}/redact",
+            post(memory::redact_version),
+        )
+        .route("/v1/vaults", get(vaults::list).post(vaults::create))
+        .route("/v1/vaults/{vault}", get(vaults::get).post(vaults::update).delete(vaults::delete))
+        .route("/v1/vaults/{vault}/archive", post(vaults::archive))
+        .route(
+            "/v1/vaults/{vault}/credentials",
+            get(vaults::list_credentials).post(vaults::create_credential),
+        )
+        .route(
+            "/v1/vaults/{vault}/credentials/{credential}",
+            get(vaults::get_credential)
+                .post(vaults::update_credential)
+                .delete(vaults::delete_credential),
+        )
+        .route(
+            "/v1/vaults/{vault}/credentials/{credential}/archive",
+            post(vaults::archive_credential),
+        )
+        .route(
+            "/v1/vaults/{vault}/credentials/{credential}/mcp_oauth_validate",
+            post(vaults::validate_credential),
+        )
+        .route("/v1/deployments", get(deployments::list).post(deployments::create))
+        .route("/v1/deployments/{deployment}", get(deployments::get).post(deployments::update))
+        .route("/v1/deployments/{deployment}/archive", post(deployments::archive))
+        .route("/v1/deployments/{deployment}/pause", post(deployments::pause))
+        .route("/v1/deployments/{deployment}/unpause", post(deployments::unpause))
+        .route("/v1/deployments/{deployment}/run", post(deployments::run))
+        .route("/v1/deployment_runs", get(deployments::list_runs))
+        .route("/v1/deployment_runs/{run}", get(deployments::get_run))
+        .route("/v1/organizations/webhooks", get(endpoints::list).post(endpoints::create))
+        .route(
+            "/v1/organizations/webhooks/{endpoint}",
+            get(endpoints::get).post(endpoints::update).delete(endpoints::delete),
+        )
+        .route(
+            "/v1/organizations/webhooks/{endpoint}/regenerate_signing_secret",
+            post(endpoints::regenerate_secret),
+        )
 }
 
 async fn no_route(method: Method, uri: Uri) -> Fault {

@@ -9,17 +9,23 @@ use super::answer::page_with_previous;
 use super::input::{Body, Fields, Query, RESOURCES};
 use super::{Emu, events, toolset};
 use crate::clock::Timestamp;
-use crate::emulator::{Caller, NewSession, patch_metadata};
+use crate::emulator::{Attachment, Caller, NewSession, patch_metadata};
 use crate::fault::Fault;
 use crate::ids::AgentId;
 use crate::machine::{UserEvent, status_of};
-use crate::store::{Order, SessionBody, SessionFilter, SessionRow};
+use crate::store::{Conditions, Order, SessionBody, SessionRow};
 
 const TITLE_CHARS_MAX: usize = 512;
 const SYSTEM_CHARS_MAX: usize = 100_000;
 const ID_CHARS_MAX: usize = 256;
 const INITIAL_EVENTS_MAX: usize = 50;
-const RESOURCES_MAX: usize = 100;
+const RESOURCES_MAX: usize = 500;
+/// Memory stores of one session (spec 7.2).
+const STORES_MAX: usize = 8;
+const INSTRUCTIONS_CHARS_MAX: usize = 4096;
+/// The memory stores of a session, from its `resources`.
+const ATTACHED_STORES: &str =
+    "(SELECT json_extract(value, '$.memory_store_id') FROM json_each(body, '$.resources'))";
 const STATUSES: [&str; 4] = ["rescheduling", "running", "idle", "terminated"];
 
 pub(super) async fn create(
@@ -30,7 +36,7 @@ pub(super) async fn create(
     caller.may_operate()?;
     let AgentChoice { id, version, overrides } = agent(&mut fields)?;
     let environment: EnvironmentId = fields.required_id("environment_id")?;
-    refuse_resources(&mut fields)?;
+    let attachments = attachments(&mut fields)?;
     let mut metadata = Map::new();
     patch_metadata(&mut metadata, fields.metadata()?)?;
     let body = SessionBody {
@@ -40,7 +46,8 @@ pub(super) async fn create(
         vault_ids: vault_ids(&mut fields)?,
         budget: fields.object("budget")?.map(|budget| Value::Object(budget.rest())),
     };
-    let initial_events = initial_events(&mut fields)?;
+    let initial = initial_events(&mut fields, &["user.message", "user.define_outcome"])?;
+    let initial_events = initial.map(|(_, events)| events).unwrap_or_default();
     fields.finish()?;
     let new = NewSession {
         agent: id,
@@ -48,7 +55,9 @@ pub(super) async fn create(
         overrides,
         environment,
         body,
+        attachments: attachments.into_iter().map(|(_, attachment)| attachment).collect(),
         initial_events,
+        deployment: None,
     };
     let session = surface.emulator.create_session(new).await?;
     Ok(Json(show(&session, surface.emulator.now())))
@@ -76,17 +85,21 @@ pub(super) async fn list(
             format_args!("{bad:?} is not one of {}", STATUSES.join(", ")),
         ));
     }
+    let mut conditions = Conditions::default()
+        .live(query.switch("include_archived")?)
+        .one_of("status", statuses)
+        .text_if("agent_id", query.one("agent_id"))
+        .text_if("deployment_id", query.one("deployment_id"))
+        .among_if(ATTACHED_STORES, query.one("memory_store_id"))
+        .times("created_at", query.created_at()?);
     let version = query.number("agent_version", 1, u32::MAX.into())?;
-    let filter = SessionFilter {
-        include_archived: query.switch("include_archived")?,
-        statuses,
-        agent: query.one("agent_id").map(AgentId::from_text),
-        agent_version: version.and_then(|version| i64::try_from(version).ok()),
-        created: query.created_at()?,
-    };
+    if let (Some(_), Some(version)) = (query.one("agent_id"), version) {
+        let version = i64::try_from(version).unwrap_or(i64::MAX);
+        conditions = conditions.number("agent_version", "=", version);
+    }
     let slice = query.slice(RESOURCES, Order::Descending)?;
     let now = surface.emulator.now();
-    let found = surface.emulator.sessions(&filter, slice).await?;
+    let found = surface.emulator.list(&conditions, slice).await?;
     Ok(Json(page_with_previous(found, |session| show(session, now))))
 }
 
@@ -131,44 +144,6 @@ pub(super) async fn delete(
     caller.may_operate()?;
     surface.emulator.delete_session(&id(&session)?).await?;
     Ok(Json(json!({"id": session, "type": "session_deleted"})))
-}
-
-/// Sessions of this emulator have no resources.
-pub(super) async fn resources(
-    State(surface): Emu,
-    Extension(caller): Extension<Caller>,
-    Path(session): Path<String>,
-) -> Result<Json<Value>, Fault> {
-    surface.emulator.session(&caller, &id(&session)?).await?;
-    Ok(Json(json!({"data": [], "next_page": null})))
-}
-
-/// The one thread of a session.
-pub(super) async fn threads(
-    State(surface): Emu,
-    Extension(caller): Extension<Caller>,
-    Path(session): Path<String>,
-) -> Result<Json<Value>, Fault> {
-    let session = surface.emulator.session(&caller, &id(&session)?).await?;
-    let mut agent = session.agent.clone();
-    if let Value::Object(members) = &mut agent {
-        members.remove("multiagent");
-    }
-    let now = surface.emulator.now();
-    Ok(Json(json!({"data": [{
-        "type": "session_thread",
-        "id": session.state.thread().as_str(),
-        "session_id": session.id.as_str(),
-        "parent_thread_id": null,
-        "workflow_run_id": null,
-        "agent": agent,
-        "status": status_of(session.state.status()),
-        "stats": stats(&session, now),
-        "usage": no_tokens(),
-        "created_at": session.created_at.to_string(),
-        "updated_at": session.updated_at.to_string(),
-        "archived_at": session.archived_at.map(|time| time.to_string()),
-    }], "next_page": null})))
 }
 
 /// A session's id in a path: what cannot be one is not found.
@@ -225,25 +200,53 @@ fn replaced_tools(agent: &mut Fields) -> Result<Map<String, Value>, Fault> {
     Ok(tools.into_iter().chain(servers).collect())
 }
 
-/// Files and repositories cannot be mounted into a sandbox that is not the platform's (spec
-/// 1.2); memory stores are not played here.
-fn refuse_resources(fields: &mut Fields) -> Result<(), Fault> {
+/// `resources`: memory stores, each with the wire form that a deployment shows of it. Files and
+/// repositories cannot be mounted into a sandbox that is not the platform's (spec 1.2).
+pub(super) fn attachments(fields: &mut Fields) -> Result<Vec<(Value, Attachment)>, Fault> {
     let place = fields.place("resources");
-    let resources = fields.array("resources", RESOURCES_MAX)?.unwrap_or_default();
-    let Some(first) = resources.into_iter().next() else { return Ok(()) };
-    let mut resource = Fields::of(format_args!("{place}.0"), first)?;
-    let kind = resource.required_text("type", ID_CHARS_MAX)?;
-    Err(match kind.as_str() {
+    let list = fields.array("resources", RESOURCES_MAX)?.unwrap_or_default();
+    let mut attachments: Vec<(Value, Attachment)> = Vec::new();
+    for (at, value) in list.into_iter().enumerate() {
+        let mut resource = Fields::of(format_args!("{place}.{at}"), value)?;
+        let kind = resource.required_text("type", ID_CHARS_MAX)?;
+        if kind != "memory_store" {
+            return Err(refuse_mount(&resource, &kind));
+        }
+        let store = resource.required_text("memory_store_id", ID_CHARS_MAX)?;
+        let access = resource.text("access", ID_CHARS_MAX)?;
+        let access = access.unwrap_or_else(|| "read_write".to_owned());
+        if access != "read_write" && access != "read_only" {
+            return Err(resource.fault("access", "must be read_write or read_only"));
+        }
+        let instructions = resource.text("instructions", INSTRUCTIONS_CHARS_MAX)?;
+        if attachments.iter().any(|(_, other)| other.store == store) {
+            return Err(resource.fault("memory_store_id", "is attached twice"));
+        }
+        resource.finish()?;
+        let shown = json!({
+            "type": kind, "memory_store_id": store, "access": access, "instructions": instructions,
+        });
+        attachments.push((shown, Attachment { store, access, instructions }));
+    }
+    if attachments.len() > STORES_MAX {
+        let why = format_args!("has {} memory stores, at most {STORES_MAX}", attachments.len());
+        return Err(Fault::field(place, why));
+    }
+    Ok(attachments)
+}
+
+/// Why something cannot be mounted.
+pub(super) fn refuse_mount(resource: &Fields, kind: &str) -> Fault {
+    match kind {
         "file" | "github_repository" => resource.fault(
             "type",
             format_args!("{kind} resources are not supported on self_hosted environments"),
         ),
-        "memory_store" => resource.fault("type", "this emulator has no memory stores"),
         _ => resource.fault("type", "must be file, github_repository or memory_store"),
-    })
+    }
 }
 
-fn vault_ids(fields: &mut Fields) -> Result<Vec<String>, Fault> {
+pub(super) fn vault_ids(fields: &mut Fields) -> Result<Vec<String>, Fault> {
     let place = fields.place("vault_ids");
     let ids = fields.array("vault_ids", RESOURCES_MAX)?.unwrap_or_default().into_iter();
     ids.map(|id| match id {
@@ -253,15 +256,29 @@ fn vault_ids(fields: &mut Fields) -> Result<Vec<String>, Fault> {
     .collect()
 }
 
-fn initial_events(fields: &mut Fields) -> Result<Vec<UserEvent>, Fault> {
+/// Events in their wire form, and read.
+pub(super) type InitialEvents = (Vec<Value>, Vec<UserEvent>);
+
+/// Events that a session begins with.
+pub(super) fn initial_events(
+    fields: &mut Fields,
+    types: &[&str],
+) -> Result<Option<InitialEvents>, Fault> {
     let place = fields.place("initial_events");
-    let list = fields.array("initial_events", INITIAL_EVENTS_MAX)?.unwrap_or_default();
-    let list = list.into_iter().enumerate();
-    list.map(|(at, value)| match events::parse(&format!("{place}.{at}"), value)? {
-        message @ UserEvent::Message { .. } => Ok(message),
-        _ => Err(Fault::field(format_args!("{place}.{at}.type"), "must be user.message")),
-    })
-    .collect()
+    let Some(list) = fields.array("initial_events", INITIAL_EVENTS_MAX)? else { return Ok(None) };
+    let mut events = Vec::with_capacity(list.len());
+    for (at, value) in list.iter().enumerate() {
+        let kind = value["type"].as_str().unwrap_or_default();
+        if !types.contains(&kind) {
+            let types = types.join(" or ");
+            return Err(Fault::field(
+                format_args!("{place}.{at}.type"),
+                format_args!("must be {types}"),
+            ));
+        }
+        events.push(events::parse(&format!("{place}.{at}"), value.clone())?);
+    }
+    Ok(Some((list, events)))
 }
 
 fn show(session: &SessionRow, now: Timestamp) -> Value {
@@ -281,14 +298,14 @@ fn show(session: &SessionRow, now: Timestamp) -> Value {
         "usage": usage,
         "stats": stats(session, now),
         "outcome_evaluations": [],
-        "deployment_id": null,
+        "deployment_id": session.deployment,
         "created_at": session.created_at.to_string(),
         "updated_at": session.updated_at.to_string(),
         "archived_at": session.archived_at.map(|time| time.to_string()),
     })
 }
 
-fn stats(session: &SessionRow, now: Timestamp) -> Value {
+pub(super) fn stats(session: &SessionRow, now: Timestamp) -> Value {
     let end = session.archived_at.unwrap_or(now);
     json!({
         "active_seconds": session.state.active(now).as_secs_f64(),
@@ -297,7 +314,7 @@ fn stats(session: &SessionRow, now: Timestamp) -> Value {
 }
 
 /// The scripted agent costs nothing.
-fn no_tokens() -> Value {
+pub(super) fn no_tokens() -> Value {
     json!({
         "input_tokens": 0,
         "output_tokens": 0,

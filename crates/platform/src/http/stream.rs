@@ -17,6 +17,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use super::Emu;
+use super::input::Query;
 use super::sessions::id as session_id;
 use crate::emulator::Caller;
 use crate::fault::Fault;
@@ -25,6 +26,7 @@ pub(super) async fn stream(
     State(surface): Emu,
     Extension(caller): Extension<Caller>,
     Path(session): Path<String>,
+    _: Query,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Fault> {
     let receiver = surface.emulator.listen(&caller, &session_id(&session)?).await?;
     let messages = events(receiver, surface.ending).map(|event| Ok(message(&event)));

@@ -115,7 +115,7 @@ impl Hook {
 }
 
 /// What can be said to a session, checked for its shape already. `event` is its wire form.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum UserEvent {
     /// Something to do.
     Message { event: Event, text: String },

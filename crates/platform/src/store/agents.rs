@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+use sqlx::{Row as _, SqliteConnection};
 
-use super::{Page, Slice, StoreError, json, to_json};
+use super::page::{self, Conditions, Listed};
+use super::{StoreError, json, to_json};
 use crate::clock::Timestamp;
 use crate::ids::AgentId;
 
@@ -73,49 +74,20 @@ impl AgentRow {
         id: &AgentId,
         version: Option<i64>,
     ) -> Result<Option<Self>, StoreError> {
-        let row = sqlx::query(
-            "SELECT a.seq, a.id, v.version, v.body, a.created_at, v.updated_at, a.archived_at
-             FROM agent a JOIN agent_version v ON v.agent_id = a.id
-             WHERE a.id = ?1 AND v.version = COALESCE(?2, a.version)",
-        )
-        .bind(id.as_str())
-        .bind(version)
-        .fetch_optional(rows)
-        .await?;
-        row.as_ref().map(Self::read).transpose()
-    }
-
-    /// Agents as of their latest versions.
-    pub(crate) async fn list(
-        rows: &mut SqliteConnection,
-        include_archived: bool,
-        slice: Slice,
-    ) -> Result<Page<Self>, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM agent WHERE 1 = 1");
-        if !include_archived {
-            query.push(" AND archived_at IS NULL");
+        let conditions = Conditions::default().text("id", id.as_str());
+        match version {
+            None => page::one(rows, &conditions).await,
+            Some(version) => {
+                let conditions = conditions.number("version", "=", version);
+                let found = page::one::<AgentVersion>(rows, &conditions).await?;
+                Ok(found.map(|AgentVersion(agent)| agent))
+            }
         }
-        slice.finish(&mut query);
-        let found = query.build().fetch_all(rows).await?;
-        let found = found.iter().map(Self::read).collect::<Result<Vec<_>, _>>()?;
-        Ok(slice.page(found, |row| row.seq))
     }
+}
 
-    /// All versions of an agent, the newest first.
-    pub(crate) async fn versions(
-        rows: &mut SqliteConnection,
-        id: &AgentId,
-    ) -> Result<Vec<Self>, StoreError> {
-        let found = sqlx::query(
-            "SELECT a.seq, a.id, v.version, v.body, a.created_at, v.updated_at, a.archived_at
-             FROM agent a JOIN agent_version v ON v.agent_id = a.id
-             WHERE a.id = ?1 ORDER BY v.version DESC",
-        )
-        .bind(id.as_str())
-        .fetch_all(rows)
-        .await?;
-        found.iter().map(Self::read).collect()
-    }
+impl Listed for AgentRow {
+    const TABLE: &'static str = "agent";
 
     fn read(row: &SqliteRow) -> Result<Self, StoreError> {
         let id: String = row.try_get("id")?;
@@ -129,5 +101,27 @@ impl AgentRow {
             archived_at: archived_at.map(Timestamp::from_micros),
             id: AgentId::from_text(id),
         })
+    }
+
+    fn seq(&self) -> i64 {
+        self.seq
+    }
+}
+
+/// An agent as of a version that it has had; the list of these is ordered by version.
+#[derive(Debug, Clone)]
+pub(crate) struct AgentVersion(pub(crate) AgentRow);
+
+impl Listed for AgentVersion {
+    const TABLE: &'static str = "(SELECT v.version AS seq, a.id, v.version, v.body,
+                                         a.created_at, v.updated_at, a.archived_at
+                                  FROM agent a JOIN agent_version v ON v.agent_id = a.id)";
+
+    fn read(row: &SqliteRow) -> Result<Self, StoreError> {
+        AgentRow::read(row).map(Self)
+    }
+
+    fn seq(&self) -> i64 {
+        self.0.seq
     }
 }

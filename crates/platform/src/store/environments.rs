@@ -3,9 +3,10 @@
 use agents::EnvironmentId;
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+use sqlx::{Row as _, SqliteConnection};
 
-use super::{Page, Slice, StoreError, json, to_json};
+use super::page::{self, Conditions, Listed};
+use super::{StoreError, json, to_json};
 use crate::clock::Timestamp;
 
 /// An environment. `body` has `config`, `description`, `metadata` and `scope`, resolved.
@@ -58,8 +59,7 @@ impl EnvironmentRow {
         rows: &mut SqliteConnection,
         id: &EnvironmentId,
     ) -> Result<Option<Self>, StoreError> {
-        let query = sqlx::query("SELECT * FROM environment WHERE id = ?1").bind(id.as_str());
-        query.fetch_optional(rows).await?.as_ref().map(Self::read).transpose()
+        page::one(rows, &Conditions::default().text("id", id.as_str())).await
     }
 
     /// The environment of that name that is not archived.
@@ -67,25 +67,7 @@ impl EnvironmentRow {
         rows: &mut SqliteConnection,
         name: &str,
     ) -> Result<Option<Self>, StoreError> {
-        let query =
-            sqlx::query("SELECT * FROM environment WHERE name = ?1 AND archived_at IS NULL");
-        query.bind(name).fetch_optional(rows).await?.as_ref().map(Self::read).transpose()
-    }
-
-    /// Environments.
-    pub(crate) async fn list(
-        rows: &mut SqliteConnection,
-        include_archived: bool,
-        slice: Slice,
-    ) -> Result<Page<Self>, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM environment WHERE 1 = 1");
-        if !include_archived {
-            query.push(" AND archived_at IS NULL");
-        }
-        slice.finish(&mut query);
-        let found = query.build().fetch_all(rows).await?;
-        let found = found.iter().map(Self::read).collect::<Result<Vec<_>, _>>()?;
-        Ok(slice.page(found, |row| row.seq))
+        page::one(rows, &Conditions::default().text("name", name).live(false)).await
     }
 
     /// Sessions that are in it and not archived.
@@ -110,6 +92,10 @@ impl EnvironmentRow {
             .await?;
         Ok(())
     }
+}
+
+impl Listed for EnvironmentRow {
+    const TABLE: &'static str = "environment";
 
     fn read(row: &SqliteRow) -> Result<Self, StoreError> {
         let id: String = row.try_get("id")?;
@@ -124,5 +110,9 @@ impl EnvironmentRow {
             id: EnvironmentId::new(id.clone())
                 .map_err(|_| StoreError::Unreadable { id, column: "id" })?,
         })
+    }
+
+    fn seq(&self) -> i64 {
+        self.seq
     }
 }

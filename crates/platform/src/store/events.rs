@@ -3,9 +3,10 @@
 use agents::{Event, EventId, SessionId};
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+use sqlx::{Row as _, SqliteConnection};
 
-use super::{Page, Slice, StoreError, json, to_json};
+use super::page::{self, Conditions, Listed};
+use super::{StoreError, json, to_json};
 use crate::clock::Timestamp;
 
 /// A stored event.
@@ -14,14 +15,6 @@ pub(crate) struct EventRow {
     pub(crate) seq: i64,
     /// Its wire form, with `id` and `processed_at`.
     pub(crate) event: Event,
-}
-
-/// Which events are listed.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct EventFilter {
-    pub(crate) types: Vec<String>,
-    /// Conditions on `processed_at`: an operator of SQL, and a time.
-    pub(crate) processed: Vec<(&'static str, Timestamp)>,
 }
 
 impl EventRow {
@@ -68,36 +61,17 @@ impl EventRow {
         session: &SessionId,
         id: &EventId,
     ) -> Result<Option<Self>, StoreError> {
-        let query = sqlx::query("SELECT * FROM event WHERE id = ?1 AND session_id = ?2");
-        let query = query.bind(id.as_str()).bind(session.as_str());
-        query.fetch_optional(rows).await?.as_ref().map(Self::read).transpose()
+        page::one(rows, &Self::of(session).text("id", id.as_str())).await
     }
 
-    /// Events of a session.
-    pub(crate) async fn list(
-        rows: &mut SqliteConnection,
-        session: &SessionId,
-        filter: &EventFilter,
-        slice: Slice,
-    ) -> Result<Page<Self>, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM event WHERE session_id = ");
-        query.push_bind(session.as_str().to_owned());
-        if !filter.types.is_empty() {
-            query.push(" AND type IN (");
-            let mut list = query.separated(", ");
-            for kind in &filter.types {
-                list.push_bind(kind.clone());
-            }
-            query.push(")");
-        }
-        for (operator, time) in &filter.processed {
-            query.push(format!(" AND processed_at {operator} ")).push_bind(time.micros());
-        }
-        slice.finish(&mut query);
-        let found = query.build().fetch_all(rows).await?;
-        let found = found.iter().map(Self::read).collect::<Result<Vec<_>, _>>()?;
-        Ok(slice.page(found, |row| row.seq))
+    /// Conditions that the events of a session meet.
+    pub(crate) fn of(session: &SessionId) -> Conditions {
+        Conditions::default().text("session_id", session.as_str())
     }
+}
+
+impl Listed for EventRow {
+    const TABLE: &'static str = "event";
 
     fn read(row: &SqliteRow) -> Result<Self, StoreError> {
         let id: String = row.try_get("id")?;
@@ -105,6 +79,10 @@ impl EventRow {
         let event: Event = json(&id, "body", row.try_get("body")?)?;
         let event = wire(event, &id, processed_at.map(Timestamp::from_micros));
         Ok(Self { seq: row.try_get("seq")?, event })
+    }
+
+    fn seq(&self) -> i64 {
+        self.seq
     }
 }
 

@@ -4,6 +4,7 @@ use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
+use super::page::{self, Conditions, Listed};
 use super::{StoreError, json, to_json};
 use crate::clock::Timestamp;
 use crate::ids::{EndpointId, HookId};
@@ -14,17 +15,36 @@ const LOG_MAX: i64 = 10_000;
 /// An endpoint.
 #[derive(Debug, Clone)]
 pub(crate) struct EndpointRow {
+    pub(crate) seq: i64,
     pub(crate) id: EndpointId,
     pub(crate) url: String,
-    /// `whsec_…`, which signing needs as it is.
+    /// `whsec_…`, which signing needs as it is; several, separated by spaces, while it is
+    /// being rotated, the newest first.
     pub(crate) secret: String,
     pub(crate) types: Vec<String>,
-    pub(crate) disabled_reason: Option<String>,
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) state: EndpointState,
+    /// Since when no delivery has been taken, and how many attempts have failed since.
+    pub(crate) failing: Option<(Timestamp, i64)>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
+}
+
+/// Whether an endpoint is told anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EndpointState {
+    Enabled,
+    /// By its owner.
+    Disabled,
+    /// By the platform, for this reason.
+    GivenUp(String),
 }
 
 /// A delivery whose next attempt is due.
 #[derive(Debug)]
 pub(crate) struct DueDelivery {
+    /// Of its row, which is its place in the log.
     pub(crate) seq: i64,
     pub(crate) hook: HookId,
     pub(crate) endpoint: EndpointRow,
@@ -86,44 +106,120 @@ pub(crate) struct DeliveryRow {
 }
 
 impl EndpointRow {
-    /// Stores an endpoint; one of the same URL is replaced but for its id, and enabled again.
-    /// Returns its id.
-    pub(crate) async fn upsert(
-        &self,
-        rows: &mut SqliteConnection,
-        now: Timestamp,
-    ) -> Result<EndpointId, StoreError> {
-        let id: String = sqlx::query_scalar(
-            "INSERT INTO endpoint (id, url, secret, types, created_at) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (url) DO UPDATE
-             SET secret = excluded.secret, types = excluded.types, disabled_reason = NULL
-             RETURNING id",
+    /// Whether it is told anything.
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.state == EndpointState::Enabled
+    }
+
+    /// Stores a new one.
+    pub(crate) async fn insert(&self, rows: &mut SqliteConnection) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO endpoint (id, url, secret, types, created_at) VALUES (?1, ?2, '', '[]', ?3)",
+        )
+        .bind(self.id.as_str())
+        .bind(&self.url)
+        .bind(self.created_at.micros())
+        .execute(&mut *rows)
+        .await?;
+        self.save(rows).await
+    }
+
+    /// Stores what changed.
+    pub(crate) async fn save(&self, rows: &mut SqliteConnection) -> Result<(), StoreError> {
+        let (state, reason) = match &self.state {
+            EndpointState::Enabled => ("enabled", None),
+            EndpointState::Disabled => ("disabled", None),
+            EndpointState::GivenUp(reason) => ("disabled", Some(reason)),
+        };
+        sqlx::query(
+            "UPDATE endpoint SET url = ?2, secret = ?3, types = ?4, name = ?5, description = ?6,
+                                 state = ?7, disabled_reason = ?8, failing_since = ?9,
+                                 failures = ?10, updated_at = ?11
+             WHERE id = ?1",
         )
         .bind(self.id.as_str())
         .bind(&self.url)
         .bind(&self.secret)
         .bind(to_json(&self.types))
-        .bind(now.micros())
-        .fetch_one(rows)
+        .bind(&self.name)
+        .bind(&self.description)
+        .bind(state)
+        .bind(reason)
+        .bind(self.failing.map(|(since, _)| since.micros()))
+        .bind(self.failing.map_or(0, |(_, failures)| failures))
+        .bind(self.updated_at.micros())
+        .execute(&mut *rows)
         .await?;
-        Ok(EndpointId::from_text(id))
+        if !self.is_enabled() {
+            drop_pending(rows, &self.id).await?;
+        }
+        Ok(())
     }
 
     /// All endpoints.
     pub(crate) async fn all(rows: &mut SqliteConnection) -> Result<Vec<Self>, StoreError> {
-        let query = sqlx::query("SELECT * FROM endpoint ORDER BY seq");
-        query.fetch_all(rows).await?.iter().map(Self::read).collect()
+        page::all(rows, &Conditions::default()).await
     }
+
+    /// The endpoint of that id.
+    pub(crate) async fn find(
+        rows: &mut SqliteConnection,
+        id: &EndpointId,
+    ) -> Result<Option<Self>, StoreError> {
+        page::one(rows, &Conditions::default().text("id", id.as_str())).await
+    }
+
+    /// The endpoint of that URL.
+    pub(crate) async fn find_by_url(
+        rows: &mut SqliteConnection,
+        url: &str,
+    ) -> Result<Option<Self>, StoreError> {
+        page::one(rows, &Conditions::default().text("url", url)).await
+    }
+
+    /// Removes it, and its deliveries.
+    pub(crate) async fn delete(&self, rows: &mut SqliteConnection) -> Result<(), StoreError> {
+        for statement in [
+            "DELETE FROM attempt WHERE delivery_seq IN
+                 (SELECT seq FROM delivery WHERE endpoint_id = ?1)",
+            "DELETE FROM delivery WHERE endpoint_id = ?1",
+            "DELETE FROM endpoint WHERE id = ?1",
+        ] {
+            sqlx::query(statement).bind(self.id.as_str()).execute(&mut *rows).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Listed for EndpointRow {
+    const TABLE: &'static str = "endpoint";
 
     fn read(row: &SqliteRow) -> Result<Self, StoreError> {
         let id: String = row.try_get("id")?;
+        let reason: Option<String> = row.try_get("disabled_reason")?;
+        let since: Option<i64> = row.try_get("failing_since")?;
+        let failures: i64 = row.try_get("failures")?;
         Ok(Self {
+            seq: row.try_get("seq")?,
             url: row.try_get("url")?,
             secret: row.try_get("secret")?,
             types: json(&id, "types", row.try_get("types")?)?,
-            disabled_reason: row.try_get("disabled_reason")?,
+            name: row.try_get("name")?,
+            description: row.try_get("description")?,
+            state: match (row.try_get("state")?, reason) {
+                ("enabled", _) => EndpointState::Enabled,
+                (_, None) => EndpointState::Disabled,
+                (_, Some(reason)) => EndpointState::GivenUp(reason),
+            },
+            failing: since.map(|since| (Timestamp::from_micros(since), failures)),
+            created_at: Timestamp::from_micros(row.try_get("created_at")?),
+            updated_at: Timestamp::from_micros(row.try_get("updated_at")?),
             id: EndpointId::from_text(id),
         })
+    }
+
+    fn seq(&self) -> i64 {
+        self.seq
     }
 }
 
@@ -211,10 +307,32 @@ impl DeliveryRow {
             .bind(next.map(Timestamp::micros))
             .execute(&mut *rows)
             .await?;
-        if let Verdict::Disable(reason) = verdict {
-            disable(rows, &delivery.endpoint.id, reason).await?;
-        }
         forget(rows, delivery.seq).await
+    }
+
+    /// Makes deliveries that are over once more, with as many attempts as new ones. Returns how
+    /// many there are.
+    pub(crate) async fn redeliver(
+        rows: &mut SqliteConnection,
+        hook: &HookId,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        sqlx::query(
+            "DELETE FROM attempt WHERE delivery_seq IN
+                 (SELECT seq FROM delivery WHERE hook_id = ?1 AND next_attempt_at IS NULL)",
+        )
+        .bind(hook.as_str())
+        .execute(&mut *rows)
+        .await?;
+        let done = sqlx::query(
+            "UPDATE delivery SET outcome = 'pending', next_attempt_at = ?2
+             WHERE hook_id = ?1 AND next_attempt_at IS NULL",
+        )
+        .bind(hook.as_str())
+        .bind(now.micros())
+        .execute(rows)
+        .await?;
+        Ok(done.rows_affected())
     }
 
     /// The log, the newest first.
@@ -270,16 +388,10 @@ async fn attempts(
 }
 
 /// Nothing more goes to this endpoint, what is on its way included.
-async fn disable(
+async fn drop_pending(
     rows: &mut SqliteConnection,
     endpoint: &EndpointId,
-    reason: &str,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE endpoint SET disabled_reason = ?2 WHERE id = ?1")
-        .bind(endpoint.as_str())
-        .bind(reason)
-        .execute(&mut *rows)
-        .await?;
     sqlx::query(
         "UPDATE delivery SET outcome = 'dropped', next_attempt_at = NULL
          WHERE endpoint_id = ?1 AND next_attempt_at IS NOT NULL",

@@ -4,7 +4,7 @@
 //! dropped. What a change tells to streams, pollers and webhooks is told while it still holds
 //! that place, so listeners hear of changes in the order in which the rows have them.
 //!
-//! One module a table. Plain SQL that PostgreSQL takes too, but for the pragmas here.
+//! One module a table; every list goes through the query in [`page`].
 
 mod agents;
 mod credentials;
@@ -12,6 +12,7 @@ mod environments;
 mod events;
 mod hooks;
 mod page;
+mod resources;
 mod sessions;
 mod work;
 
@@ -26,13 +27,16 @@ use sqlx::sqlite::{
 use sqlx::{Sqlite, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 
-pub(crate) use agents::AgentRow;
+pub(crate) use agents::{AgentRow, AgentVersion};
 pub(crate) use credentials::{Credential, Subject};
 pub(crate) use environments::EnvironmentRow;
-pub(crate) use events::{EventFilter, EventRow};
-pub(crate) use hooks::{AttemptRow, DeliveryRow, DueDelivery, EndpointRow, Outcome, Verdict};
-pub(crate) use page::{Cursor, Order, Page, Slice};
-pub(crate) use sessions::{SessionBody, SessionFilter, SessionRow};
+pub(crate) use events::EventRow;
+pub(crate) use hooks::{
+    AttemptRow, DeliveryRow, DueDelivery, EndpointRow, EndpointState, Outcome, Verdict,
+};
+pub(crate) use page::{Conditions, Cursor, Listed, Order, Page, Slice, all, list};
+pub(crate) use resources::{Kind, ResourceRow};
+pub(crate) use sessions::{SessionBody, SessionRow};
 pub(crate) use work::WorkRow;
 
 /// Connections that read at the same time.

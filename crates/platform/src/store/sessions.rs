@@ -4,9 +4,10 @@ use agents::{EnvironmentId, SessionId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+use sqlx::{Row as _, SqliteConnection};
 
-use super::{Page, Slice, StoreError, json, to_json};
+use super::page::{self, Conditions, Listed};
+use super::{StoreError, json, to_json};
 use crate::clock::Timestamp;
 use crate::ids::AgentId;
 use crate::machine::{Session, status_of};
@@ -22,6 +23,8 @@ pub(crate) struct SessionRow {
     /// The agent as it was when the session was created, resolved.
     pub(crate) agent: Value,
     pub(crate) body: SessionBody,
+    /// The deployment that made it, by its id.
+    pub(crate) deployment: Option<String>,
     pub(crate) state: Session,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
@@ -38,24 +41,13 @@ pub(crate) struct SessionBody {
     pub(crate) budget: Option<Value>,
 }
 
-/// Which sessions are listed.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct SessionFilter {
-    pub(crate) include_archived: bool,
-    pub(crate) statuses: Vec<String>,
-    pub(crate) agent: Option<AgentId>,
-    pub(crate) agent_version: Option<i64>,
-    /// Conditions on `created_at`: an operator of SQL, and a time.
-    pub(crate) created: Vec<(&'static str, Timestamp)>,
-}
-
 impl SessionRow {
     /// Stores a new session.
     pub(crate) async fn insert(&self, rows: &mut SqliteConnection) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO session (id, environment_id, agent_id, agent_version, agent, body, state,
-                                  status, step_at, created_at, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                                  status, step_at, created_at, updated_at, deployment_id)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )
         .bind(self.id.as_str())
         .bind(self.environment.as_str())
@@ -68,6 +60,7 @@ impl SessionRow {
         .bind(self.state.step_at().map(Timestamp::micros))
         .bind(self.created_at.micros())
         .bind(self.updated_at.micros())
+        .bind(&self.deployment)
         .execute(rows)
         .await?;
         Ok(())
@@ -98,8 +91,7 @@ impl SessionRow {
         rows: &mut SqliteConnection,
         id: &SessionId,
     ) -> Result<Option<Self>, StoreError> {
-        let query = sqlx::query("SELECT * FROM session WHERE id = ?1").bind(id.as_str());
-        query.fetch_optional(rows).await?.as_ref().map(Self::read).transpose()
+        page::one(rows, &Conditions::default().text("id", id.as_str())).await
     }
 
     /// The session whose agent's next step is due first, and when.
@@ -116,39 +108,6 @@ impl SessionRow {
         Ok(Some((session_id(row.try_get("id")?, "id")?, at)))
     }
 
-    /// Sessions.
-    pub(crate) async fn list(
-        rows: &mut SqliteConnection,
-        filter: &SessionFilter,
-        slice: Slice,
-    ) -> Result<Page<Self>, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM session WHERE 1 = 1");
-        if !filter.include_archived {
-            query.push(" AND archived_at IS NULL");
-        }
-        if !filter.statuses.is_empty() {
-            query.push(" AND status IN (");
-            let mut list = query.separated(", ");
-            for status in &filter.statuses {
-                list.push_bind(status.clone());
-            }
-            query.push(")");
-        }
-        if let Some(agent) = &filter.agent {
-            query.push(" AND agent_id = ").push_bind(agent.as_str().to_owned());
-            if let Some(version) = filter.agent_version {
-                query.push(" AND agent_version = ").push_bind(version);
-            }
-        }
-        for (operator, time) in &filter.created {
-            query.push(format!(" AND created_at {operator} ")).push_bind(time.micros());
-        }
-        slice.finish(&mut query);
-        let found = query.build().fetch_all(rows).await?;
-        let found = found.iter().map(Self::read).collect::<Result<Vec<_>, _>>()?;
-        Ok(slice.page(found, |row| row.seq))
-    }
-
     /// Removes it, and its events.
     pub(crate) async fn delete(
         rows: &mut SqliteConnection,
@@ -161,6 +120,10 @@ impl SessionRow {
         }
         Ok(())
     }
+}
+
+impl Listed for SessionRow {
+    const TABLE: &'static str = "session";
 
     fn read(row: &SqliteRow) -> Result<Self, StoreError> {
         let id: String = row.try_get("id")?;
@@ -174,12 +137,17 @@ impl SessionRow {
             agent_version: row.try_get("agent_version")?,
             agent: json(&id, "agent", row.try_get("agent")?)?,
             body: json(&id, "body", row.try_get("body")?)?,
+            deployment: row.try_get("deployment_id")?,
             state: json(&id, "state", row.try_get("state")?)?,
             created_at: Timestamp::from_micros(row.try_get("created_at")?),
             updated_at: Timestamp::from_micros(row.try_get("updated_at")?),
             archived_at: archived_at.map(Timestamp::from_micros),
             id: session_id(id, "id")?,
         })
+    }
+
+    fn seq(&self) -> i64 {
+        self.seq
     }
 }
 

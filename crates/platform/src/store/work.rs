@@ -5,9 +5,10 @@ use std::time::Duration;
 use agents::{EnvironmentId, SessionId, WorkId};
 use serde_json::{Map, Value};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+use sqlx::{Row as _, SqliteConnection};
 
-use super::{Page, Slice, StoreError, json, to_json};
+use super::page::{self, Conditions, Listed};
+use super::{StoreError, json, to_json};
 use crate::clock::Timestamp;
 use crate::machine::{Work, WorkState};
 
@@ -72,9 +73,7 @@ impl WorkRow {
         environment: &EnvironmentId,
         id: &WorkId,
     ) -> Result<Option<Self>, StoreError> {
-        let query = sqlx::query("SELECT * FROM work WHERE id = ?1 AND environment_id = ?2");
-        let query = query.bind(id.as_str()).bind(environment.as_str());
-        query.fetch_optional(rows).await?.as_ref().map(Self::read).transpose()
+        page::one(rows, &Self::of(environment).text("id", id.as_str())).await
     }
 
     /// The live item of a session.
@@ -82,9 +81,8 @@ impl WorkRow {
         rows: &mut SqliteConnection,
         session: &SessionId,
     ) -> Result<Option<Self>, StoreError> {
-        let query = sqlx::query("SELECT * FROM work WHERE session_id = ?1 AND state <> 'stopped'");
-        let query = query.bind(session.as_str());
-        query.fetch_optional(rows).await?.as_ref().map(Self::read).transpose()
+        let live = Conditions::default().text("session_id", session.as_str());
+        page::one(rows, &live.holds("state <> 'stopped'")).await
     }
 
     /// Items of an environment to which time has done something.
@@ -93,18 +91,15 @@ impl WorkRow {
         environment: &EnvironmentId,
         now: Timestamp,
     ) -> Result<Vec<Self>, StoreError> {
-        let found = sqlx::query(
-            "SELECT * FROM work WHERE environment_id = ?1 AND state_at <= ?2
-                                  AND state IN ('starting', 'active', 'stopping')",
-        )
-        .bind(environment.as_str())
-        .bind(now.micros())
-        .fetch_all(rows)
-        .await?;
-        found.iter().map(Self::read).collect()
+        let overdue = Self::of(environment)
+            .number("state_at", "<=", now.micros())
+            .holds("state IN ('starting', 'active', 'stopping')");
+        page::all(rows, &overdue).await
     }
 
-    /// The oldest item that a poll may hand out.
+    /// The item that a poll may hand out: what nobody has seen yet, oldest first, then what was
+    /// handed out longest ago and not acknowledged. So pollers that want one item each and leave
+    /// the others alone are shown all of them in turn, and none starves.
     pub(crate) async fn next(
         rows: &mut SqliteConnection,
         environment: &EnvironmentId,
@@ -115,7 +110,7 @@ impl WorkRow {
         let row = sqlx::query(
             "SELECT * FROM work WHERE environment_id = ?1 AND state = 'queued'
                                   AND (state_at IS NULL OR state_at <= ?2)
-             ORDER BY seq LIMIT 1",
+             ORDER BY state_at IS NOT NULL, state_at, seq LIMIT 1",
         )
         .bind(environment.as_str())
         .bind(now.micros().saturating_sub(reclaim))
@@ -124,18 +119,9 @@ impl WorkRow {
         row.as_ref().map(Self::read).transpose()
     }
 
-    /// Items of an environment.
-    pub(crate) async fn list(
-        rows: &mut SqliteConnection,
-        environment: &EnvironmentId,
-        slice: Slice,
-    ) -> Result<Page<Self>, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM work WHERE environment_id = ");
-        query.push_bind(environment.as_str().to_owned());
-        slice.finish(&mut query);
-        let found = query.build().fetch_all(rows).await?;
-        let found = found.iter().map(Self::read).collect::<Result<Vec<_>, _>>()?;
-        Ok(slice.page(found, |row| row.seq))
+    /// Conditions that the items of an environment meet.
+    pub(crate) fn of(environment: &EnvironmentId) -> Conditions {
+        Conditions::default().text("environment_id", environment.as_str())
     }
 
     /// Waiting items, handed-out items, and when the oldest of both was made.
@@ -154,6 +140,10 @@ impl WorkRow {
         let oldest: Option<i64> = row.try_get("oldest")?;
         Ok((row.try_get("depth")?, row.try_get("pending")?, oldest.map(Timestamp::from_micros)))
     }
+}
+
+impl Listed for WorkRow {
+    const TABLE: &'static str = "work";
 
     fn read(row: &SqliteRow) -> Result<Self, StoreError> {
         let id: String = row.try_get("id")?;
@@ -179,6 +169,10 @@ impl WorkRow {
             created_at: Timestamp::from_micros(row.try_get("created_at")?),
             id: WorkId::new(id.clone()).map_err(|_| unreadable("id"))?,
         })
+    }
+
+    fn seq(&self) -> i64 {
+        self.seq
     }
 }
 

@@ -117,7 +117,7 @@ async fn a_fault_is_named_by_its_field() {
             sessions,
             json!({"agent": bench.agent, "environment_id": environment,
                    "initial_events": [{"type": "user.interrupt"}]}),
-            "initial_events.0.type: must be user.message",
+            "initial_events.0.type: must be user.message or user.define_outcome",
         ),
     ] {
         let message = operator.post(path, body).await.refused(400, "invalid_request_error");

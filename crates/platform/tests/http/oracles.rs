@@ -120,6 +120,31 @@ async fn the_python_client_drives_a_session() {
     check_client(Sdk::Python).await;
 }
 
+/// Every method that the SDK has for managed agents is called; the Python one checks each answer
+/// against its types.
+async fn check_methods(sdk: Sdk) {
+    let bench = Bench::start().await;
+    let mut command = sdk.script("methods");
+    command
+        .env("BASE_URL", bench.platform.base_url())
+        .env("API_KEY", bench.platform.api_key().expose())
+        .env("ENVIRONMENT_ID", bench.environment.id.as_str())
+        .env("ENVIRONMENT_KEY", bench.environment.key.expose());
+    let seen = run(command).await;
+    assert_eq!(seen["missed"], json!([]), "methods that nothing calls");
+    assert!(seen["called"].as_u64().unwrap() >= 90, "{seen}");
+}
+
+#[tokio::test]
+async fn every_method_of_the_typescript_sdk_is_answered() {
+    check_methods(Sdk::TypeScript).await;
+}
+
+#[tokio::test]
+async fn every_method_of_the_python_sdk_is_answered_as_its_types_say() {
+    check_methods(Sdk::Python).await;
+}
+
 /// A worker of an SDK at work.
 struct Worker(Child);
 

@@ -3,4 +3,4 @@ import { createRequire } from 'node:module';
 import { join, resolve } from 'node:path';
 
 const require = createRequire(join(resolve(process.env.WARREN_ORACLES), 'package.json'));
-export const { Anthropic } = require('@anthropic-ai/sdk');
+export const { Anthropic, toFile } = require('@anthropic-ai/sdk');

@@ -85,13 +85,20 @@ impl Slots {
 
     /// Takes the lowest free slot for a VM.
     pub(crate) fn take(&self, _: &Lock, vm: &VmId) -> Result<Slot, EngineError> {
-        let content = self.content(vm);
+        // Written whole before it has a slot's name: a slot never stands without its owner.
+        // What a crash left of the last one may be a slot's second name.
+        let new = Path::new(DIRECTORY).join("new");
+        match fs::remove_file(&new) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(host_error(&new, "remove", e)),
+            _ => {}
+        }
+        fs::write(&new, self.content(vm)).map_err(|e| host_error(&new, "write", e))?;
         for slot in (1..=SLOT_MAX).map(Slot) {
-            match fs::File::create_new(slot.file()) {
-                Ok(mut file) => {
-                    return io::Write::write_all(&mut file, content.as_bytes())
+            match fs::hard_link(&new, slot.file()) {
+                Ok(()) => {
+                    return fs::remove_file(&new)
                         .map(|()| slot)
-                        .map_err(|e| host_error(&slot.file(), "write", e));
+                        .map_err(|e| host_error(&new, "remove", e));
                 }
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(host_error(&slot.file(), "create", e)),
@@ -121,7 +128,7 @@ impl Slots {
     pub(crate) fn taken(&self) -> Result<Vec<(Slot, VmId)>, EngineError> {
         let mut taken = Vec::new();
         for slot in all_taken()? {
-            // Given back in this moment, or half written by a crash: the next look decides.
+            // Given back in this moment.
             let Ok(content) = fs::read_to_string(slot.file()) else { continue };
             let mut lines = content.lines();
             if lines.next() == Some(&self.owner)

@@ -8,6 +8,8 @@ use std::{fs, net::TcpListener, time::Duration};
 pub(crate) fn trials(shared: &Shared) -> Vec<Trial> {
     vec![
         shared.test("exec_passes_streams_and_the_exit_code", exec),
+        shared.test("logs_follow_a_vm_that_begins_later", follow),
+        shared.test("rm_all_ends_every_vm", remove_all),
         shared.test("doctor_and_verify_find_nothing_wrong_in_a_working_warren", doctor_and_verify),
         shared.test("verify_names_a_broken_link", verify_broken),
         shared.test("a_taken_port_is_named_with_its_remedy", taken_port),
@@ -46,6 +48,30 @@ fn exec(site: &Site) {
     let missing = site.warren(["exec", "microvm-ffffffff", "--", "true"]).run().refused();
     assert!(missing.contains("microvm-ffffffff"), "{missing}");
     platform.archive(&session);
+    site.quiet();
+}
+
+fn follow(site: &Site) {
+    let following = site.warren(["logs", "-f"]).within(Duration::from_secs(60)).start();
+    let platform = site.platform();
+    let session = platform.create_session();
+    platform.bash(&session, "true");
+    following.line(&session);
+    following.interrupt();
+    platform.archive(&session);
+    site.quiet();
+}
+
+fn remove_all(site: &Site) {
+    let platform = site.platform();
+    let sessions = [platform.create_session(), platform.create_session()];
+    for session in &sessions {
+        platform.bash(session, "true");
+    }
+    assert_eq!(site.vms().len(), sessions.len());
+    site.warren(["rm", "--all"]).run().ok();
+    site.quiet();
+    sessions.iter().for_each(|session| platform.archive(session));
     site.quiet();
 }
 

@@ -12,6 +12,7 @@ pub(crate) fn trials(shared: &Shared) -> Vec<Trial> {
             "a_session_goes_on_when_warren_is_killed_in_the_middle_of_a_call",
             killed_in_a_call,
         ),
+        shared.test("after_a_kill_a_vm_waits_for_the_next_session_again", standby),
         shared.test("a_vm_that_died_while_warren_was_away_is_cleared_away", died_meanwhile),
     ]
 }
@@ -40,6 +41,29 @@ fn killed_in_a_call(site: &Site) {
     assert_eq!(output, "before\n", "it can be reached as before");
     platform.archive(&session);
     site.quiet();
+}
+
+fn standby(site: &Site) {
+    site.kill_up();
+    site.start_up();
+    // The one of before the kill is not used again, and does not stay.
+    let waiting = || {
+        let all = e2e::Program::new("pgrep").args(["-fc", "guest=engine-standby"]).run();
+        all.stdout.trim().parse::<usize>().unwrap_or_default()
+    };
+    eventually("one VM on standby", 60, || (waiting() == 1).then_some(()));
+    let platform = site.platform();
+    // What pgrep sees may not be restored yet: then the first launch is a clone, and the second is not.
+    let paths = [(); 2].map(|()| {
+        let session = platform.create_session();
+        platform.bash(&session, "true");
+        let path = site.vms()[0]["launch"]["path"].clone();
+        platform.archive(&session);
+        site.quiet();
+        eventually("one VM on standby", 60, || (waiting() == 1).then_some(()));
+        path
+    });
+    assert_eq!(paths[1], "standby", "{paths:?}");
 }
 
 fn died_meanwhile(site: &Site) {

@@ -4,18 +4,23 @@ use crate::Shared;
 use e2e::{Finished, Program, Site, binary};
 use libtest_mimic::Trial;
 use serde_json::Value;
-use std::{fs, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 pub(crate) fn trials(shared: &Shared) -> Vec<Trial> {
     vec![
         shared.test("the_default_demo_mends_a_bug_with_all_six_tools", default_script),
         shared.test("the_demo_plays_my_script_on_my_workspace", own_script),
+        shared.test("a_kept_demo_can_be_looked_at_until_it_is_interrupted", kept),
     ]
 }
 
 /// The demo has a platform and a Warren of its own, in a directory of its own.
 fn demo(site: &Site, args: &[&str]) -> Finished {
-    let data_dir = site.data_dir().with_file_name("demo");
+    program(site, args).run()
+}
+
+fn program(site: &Site, args: &[&str]) -> Program {
+    let data_dir = data_dir(site);
     Program::new(binary())
         .args(["--json", "demo"])
         .args(args.iter().copied())
@@ -23,7 +28,10 @@ fn demo(site: &Site, args: &[&str]) -> Finished {
         .env("WARREN_API_LISTEN", "127.0.0.1:0")
         .env("WARREN_PLATFORM_LISTEN", "127.0.0.1:0")
         .within(Duration::from_secs(600))
-        .run()
+}
+
+fn data_dir(site: &Site) -> PathBuf {
+    site.data_dir().with_file_name("demo")
 }
 
 fn names(events: &[Value]) -> Vec<&str> {
@@ -107,4 +115,30 @@ fn own_script(site: &Site) {
         "one VM: {seen:?}"
     );
     assert_eq!(events.last().unwrap()["ok"], true);
+}
+
+fn kept(site: &Site) {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("script.json");
+    let call = r#"{"tool":"bash","input":{"command":"echo kept > /workspace/note"}}"#;
+    fs::write(&script, format!(r#"{{"turns":[{{"message":"go","calls":[{call}]}}]}}"#)).unwrap();
+    let address = format!("127.0.0.1:{}", e2e::free_port());
+    let running = program(site, &["--keep", "--script", script.to_str().unwrap()])
+        .env("WARREN_API_LISTEN", &address)
+        .start();
+    let done: Value = serde_json::from_str(&running.line(r#""event":"done""#)).unwrap();
+    assert_eq!(done["ok"], true, "{done}");
+    let data_dir = data_dir(site);
+    let warren = |args: &[&str]| {
+        let data_dir = ["--data-dir", data_dir.to_str().unwrap()];
+        let program = Program::new(binary()).env("WARREN_API_LISTEN", &address);
+        program.args(data_dir).args(args.iter().copied()).run()
+    };
+    let vms = warren(&["--json", "ps"]).json_lines();
+    let vm = vms[0]["microvm_id"].as_str().expect("its VM is there");
+    assert_eq!(warren(&["exec", vm, "--", "cat", "/workspace/note"]).ok(), "kept\n");
+    assert_eq!(running.interrupt(), 0);
+    site.quiet();
+    let left = fs::read_dir(data_dir.join("engine/vms")).unwrap().count();
+    assert_eq!(left, 0, "nothing of its VM is left");
 }

@@ -12,5 +12,5 @@ mod site;
 
 pub use host::{Namespaces, PUBLIC_ADDRESS, Remains};
 pub use platform::{Platform, ToolResult};
-pub use process::{Finished, Program, eventually};
-pub use site::{Site, binary, oracles};
+pub use process::{Finished, Program, Running, eventually};
+pub use site::{Site, binary, free_port, oracles};

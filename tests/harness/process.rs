@@ -1,9 +1,10 @@
 //! Programs, run as a user runs them.
 
 use std::{
-    io::Write,
+    io::{BufRead, BufReader, Write},
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -79,6 +80,28 @@ impl Program {
         self
     }
 
+    /// Starts it, and lets it run on. What it says on its standard output can be waited for.
+    pub fn start(mut self) -> Running {
+        let shown = format!("{:?}", self.command);
+        let mut child = self
+            .command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{shown}: {e}"));
+        let stdout = child.stdout.take().expect("piped");
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Running { shown, child, lines, within: self.within }
+    }
+
     /// Runs it to its end.
     pub fn run(mut self) -> Finished {
         let start = Instant::now();
@@ -117,6 +140,49 @@ impl Program {
             stderr: String::from_utf8_lossy(&stderr).into_owned(),
             took,
         }
+    }
+}
+
+/// A program that runs on. It does not outlive this value.
+pub struct Running {
+    shown: String,
+    child: Child,
+    lines: Receiver<String>,
+    within: Duration,
+}
+
+impl Running {
+    /// The next line that contains `text`; fails when none comes within the program's time.
+    pub fn line(&self, text: &str) -> String {
+        let end = Instant::now() + self.within;
+        loop {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => panic!("{}: no {text:?} in time", self.shown),
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("{}: ended without {text:?}", self.shown)
+                }
+            }
+        }
+    }
+
+    /// What Ctrl-C does; returns the exit code.
+    pub fn interrupt(mut self) -> i32 {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGINT).expect("it runs");
+        let status = eventually(&self.shown.clone(), self.within.as_secs(), || {
+            self.child.try_wait().expect("a child")
+        });
+        status.code().unwrap_or(-1)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

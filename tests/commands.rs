@@ -14,6 +14,7 @@ pub(crate) fn trials(shared: &Shared) -> Vec<Trial> {
         shared.test("verify_names_a_broken_link", verify_broken),
         shared.test("a_taken_port_is_named_with_its_remedy", taken_port),
         shared.test("a_second_warren_on_the_same_data_is_refused", second),
+        shared.test("a_disk_without_room_is_named_before_anything_is_made", no_room),
         shared.test("a_user_without_root_is_told_so", no_root),
         shared.test("a_malformed_script_is_named_with_line_and_field", bad_script),
         shared.test("an_unknown_key_of_the_configuration_is_named", bad_configuration),
@@ -108,6 +109,21 @@ fn second(site: &Site) {
     let said = site.warren(["up"]).run().refused();
     assert!(said.contains("help:"), "{said}");
     assert_eq!(site.warren(["ps"]).run().code, 0, "the first one goes on");
+}
+
+fn no_room(_: &Site) {
+    let folder = tempfile::tempdir().unwrap();
+    // The mount is seen by that process alone and goes with it.
+    let small = "mount -t tmpfs -o size=100m none \"$1\" && exec \"$2\" demo";
+    let path = folder.path().to_str().unwrap();
+    let said = Program::new("unshare")
+        .args(["--mount", "sh", "-c", small, "sh", path, binary().to_str().unwrap()])
+        .env("WARREN_DATA_DIR", path)
+        .env("WARREN_API_LISTEN", "127.0.0.1:0")
+        .env("WARREN_PLATFORM_LISTEN", "127.0.0.1:0")
+        .run()
+        .refused();
+    assert!(said.contains("disk space") && said.contains("help:"), "{said}");
 }
 
 fn no_root(_: &Site) {

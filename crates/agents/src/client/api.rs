@@ -9,6 +9,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -28,11 +29,13 @@ use crate::work::{Heartbeat, StopWork, WorkItem};
 
 /// Value of `anthropic-version`.
 pub const API_VERSION: &str = "2026-10-21";
+/// What agents, environments, sessions and their work are asked for with.
 const BETA: &str = "managed-agents-2026-04-01";
 const USER_AGENT: &str = concat!("Warren/", env!("CARGO_PKG_VERSION"));
 
 /// What may stand in a query value as it is.
-const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+pub(super) const QUERY: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Where the platform is: `https://api.anthropic.com`, `http://10.0.0.1:7430`, with or without
 /// a path before `/v1`.
@@ -86,24 +89,41 @@ pub struct Client {
     credential: Secret,
 }
 
-struct Call<'a> {
+/// A request to come.
+pub(super) struct Call<'a> {
     method: Method,
     path: String,
     body: Option<Value>,
     worker_id: Option<&'a str>,
+    /// `anthropic-beta`.
+    beta: Option<&'static str>,
+    accept: &'static str,
 }
 
 impl Call<'_> {
+    pub(super) fn new(method: Method, path: String, body: Option<Value>) -> Self {
+        let accept = "application/json";
+        Self { method, path, body, worker_id: None, beta: Some(BETA), accept }
+    }
+
     fn get(path: String) -> Self {
-        Self { method: Method::GET, path, body: None, worker_id: None }
+        Self::new(Method::GET, path, None)
     }
 
     fn post(path: String, body: Option<Value>) -> Self {
-        Self { method: Method::POST, path, body, worker_id: None }
+        Self::new(Method::POST, path, body)
+    }
+
+    pub(super) fn with_beta(self, beta: Option<&'static str>) -> Self {
+        Self { beta, ..self }
+    }
+
+    pub(super) fn accepting(self, accept: &'static str) -> Self {
+        Self { accept, ..self }
     }
 
     /// Method and path without the query, for messages.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         let path = self.path.split('?').next().unwrap_or_default();
         format!("{} {path}", self.method)
     }
@@ -192,6 +212,25 @@ impl Client {
         self.fetch(Call::post(work_path(environment, work, "stop"), Some(body))).await
     }
 
+    /// One page of an environment's items, newest first, those that are over included. `page` is the
+    /// last page's `next_page`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn works(
+        &self,
+        environment: &EnvironmentId,
+        limit: u32,
+        page: Option<&str>,
+    ) -> Result<Page<WorkItem>, ClientError> {
+        let mut query = vec![("limit", limit.to_string())];
+        if let Some(page) = page {
+            query.push(("page", page.to_owned()));
+        }
+        self.fetch(Call::get(with_query(format!("/v1/environments/{environment}/work"), &query)))
+            .await
+    }
+
     /// Reads a session.
     ///
     /// # Errors
@@ -238,12 +277,15 @@ impl Client {
     /// [`ClientError`].
     pub async fn stream(&self, session: &SessionId) -> Result<EventStream, ClientError> {
         let call = Call::get(format!("/v1/sessions/{session}/events/stream"));
+        self.open(&call).await.map(EventStream::new)
+    }
+
+    /// Begins a call whose answer is read piece by piece.
+    pub(super) async fn open(&self, call: &Call<'_>) -> Result<Incoming, ClientError> {
         let mut attempt = 0;
         loop {
-            let outcome = match self.transport.open(self.request(&call, attempt)?).await {
-                Ok(response) if response.status().is_success() => {
-                    return Ok(EventStream::new(response.into_body()));
-                }
+            let outcome = match self.transport.open(self.request(call, attempt)?).await {
+                Ok(response) if response.status().is_success() => return Ok(response.into_body()),
                 Ok(response) => {
                     let (head, body) = response.into_parts();
                     read_bounded(&self.base.to_string(), body).await.map(|body| Answer {
@@ -256,7 +298,7 @@ impl Client {
             };
             match wait_before_retry(&outcome, attempt, OffsetDateTime::now_utc()) {
                 Some(wait) => tokio::time::sleep(wait).await,
-                None => return Err(failed(&call, outcome)),
+                None => return Err(failed(call, outcome)),
             }
             attempt += 1;
         }
@@ -273,10 +315,13 @@ impl Client {
         path: &str,
         body: Option<Value>,
     ) -> Result<Value, ClientError> {
-        self.fetch(Call { method, path: path.to_owned(), body, worker_id: None }).await
+        self.fetch(Call::new(method, path.to_owned(), body)).await
     }
 
-    async fn fetch<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, ClientError> {
+    pub(super) async fn fetch<T: DeserializeOwned>(
+        &self,
+        call: Call<'_>,
+    ) -> Result<T, ClientError> {
         let answer = self.call(&call).await?;
         read(&call, &answer)
     }
@@ -306,10 +351,12 @@ impl Client {
             .uri(format!("{}{}", self.base, call.path))
             .header(header::AUTHORIZATION, bearer)
             .header("anthropic-version", API_VERSION)
-            .header("anthropic-beta", BETA)
-            .header(header::ACCEPT, "application/json")
+            .header(header::ACCEPT, call.accept)
             .header(header::USER_AGENT, USER_AGENT)
             .header("x-stainless-retry-count", attempt);
+        if let Some(beta) = call.beta {
+            request = request.header("anthropic-beta", beta);
+        }
         if let Some(worker) = call.worker_id {
             request = request.header("anthropic-worker-id", worker);
         }
@@ -328,7 +375,7 @@ fn work_path(environment: &EnvironmentId, work: &WorkId, verb: &str) -> String {
     format!("/v1/environments/{environment}/work/{work}/{verb}")
 }
 
-fn with_query(mut path: String, query: &[(&str, String)]) -> String {
+pub(super) fn with_query(mut path: String, query: &[(&str, String)]) -> String {
     for (index, (name, value)) in query.iter().enumerate() {
         path.push(if index == 0 { '?' } else { '&' });
         path.push_str(name);

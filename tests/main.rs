@@ -12,6 +12,7 @@ mod failures;
 mod images;
 mod isolation;
 mod leaves_nothing;
+mod polling;
 mod session;
 mod uniqueness;
 mod webhooks;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         uniqueness::trials(&shared),
         isolation::trials(&shared),
         webhooks::trials(&shared),
+        polling::trials(&shared),
         aws_cli::trials(&shared),
         images::trials(&shared),
         commands::trials(&shared),

@@ -3,7 +3,7 @@
 //! Secrets are named here, never held: the signing secret is read from Secrets Manager when it is
 //! needed, the environment key is only ever named to the VM.
 
-use agents::EnvironmentId;
+use agents::{EnvironmentId, client::BaseUrl};
 use std::path::PathBuf;
 
 /// Where the webhook signing secret lives unless configured otherwise.
@@ -15,6 +15,21 @@ pub const MAX_DURATION_SECONDS_DEFAULT: i32 = 28_800;
 /// RunMicrovm calls a second: the quota that AWS gives to every account.
 pub const LAUNCHES_PER_SECOND_DEFAULT: u32 = 5;
 
+/// How sessions that need a VM are found.
+#[derive(Clone, Debug, Default)]
+pub enum Mode {
+    /// The platform says so by webhook. The VM is told the name of the environment key and polls for its
+    /// item, as in the reference sample.
+    #[default]
+    Webhook,
+    /// This host polls the environment's queue, acknowledges, and gives the VM the item with its own
+    /// secret: no public address is needed, and the environment key stays on the host.
+    Poll {
+        /// The platform as seen from this host.
+        platform_url: BaseUrl,
+    },
+}
+
 /// Configuration of a [`crate::Launcher`].
 #[derive(Clone, Debug)]
 pub struct LauncherConfig {
@@ -24,7 +39,9 @@ pub struct LauncherConfig {
     pub region: String,
     /// The environment whose sessions are served. A webhook does not name one.
     pub environment_id: EnvironmentId,
-    /// Secrets Manager id of the environment key; handed to the VM as this reference.
+    /// How sessions are found.
+    pub mode: Mode,
+    /// Secrets Manager id of the environment key; handed to the VM as this reference, or read here.
     pub environment_key_secret_id: String,
     /// Secrets Manager id of the webhook signing secrets, separated by whitespace, newest first.
     pub signing_secret_id: String,
@@ -49,6 +66,7 @@ impl LauncherConfig {
             endpoint_url: None,
             region: "us-east-1".into(),
             environment_id,
+            mode: Mode::Webhook,
             environment_key_secret_id: ENVIRONMENT_KEY_SECRET_ID_DEFAULT.into(),
             signing_secret_id: SIGNING_SECRET_ID_DEFAULT.into(),
             guest_platform_url: None,

@@ -5,10 +5,12 @@
 //! time, and 200 also for what is none of our business.
 
 use crate::{
+    config::Mode,
     event::LauncherEventKind,
     launcher::Inner,
+    secret::SecretError,
     sessions::{Demand, EnsureError, SessionVm, VmOrigin},
-    signing::{NotVerified, SecretError},
+    signing::NotVerified,
     store::StoreError,
 };
 use agents::{
@@ -134,7 +136,13 @@ async fn answer(
         session_id: wanted.as_ref().ok().map(|(_, session)| session.clone()),
     });
     match wanted {
-        Ok((event, session)) => serve(launcher, event, session).await,
+        Ok((event, session)) => match &launcher.config.mode {
+            Mode::Webhook => serve(launcher, event, session).await,
+            Mode::Poll { .. } => {
+                let reason = format!("session {session} is found by polling the queue");
+                Ok(Answer::Ignored { reason })
+            }
+        },
         Err(reason) => Ok(Answer::Ignored { reason }),
     }
 }
@@ -176,6 +184,7 @@ async fn serve(
         session: session.clone(),
         environment: launcher.config.environment_id.clone(),
         event: Some(event.clone()),
+        claim: None,
     };
     let vm = timeout(ANSWER_TIMEOUT, launcher.sessions.ensure_session_vm(demand)).await;
     let SessionVm { microvm_id, origin } = match vm {

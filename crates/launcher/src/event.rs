@@ -2,7 +2,7 @@
 //!
 //! The log has the same facts in prose. An event never holds a secret or a request's body.
 
-use agents::{EventId, SessionId};
+use agents::{EventId, SessionId, WorkId};
 use std::time::Duration;
 use time::OffsetDateTime;
 
@@ -38,6 +38,10 @@ pub enum LauncherEventKind {
     VmResumed { session_id: SessionId, microvm_id: String },
     /// A later turn found the session's VM gone; another one follows.
     VmGone { session_id: SessionId, microvm_id: String },
+    /// A poll found a session's item, and it was acknowledged.
+    ItemClaimed { session_id: SessionId, work_id: WorkId },
+    /// The worker in the session's VM has the item: the launcher lets go of it.
+    ItemTaken { session_id: SessionId, work_id: WorkId },
     /// Answered with an error status; `reason` names it in full.
     Refused { webhook_id: String, status: u16, reason: String },
 }

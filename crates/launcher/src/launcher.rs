@@ -2,14 +2,18 @@
 
 use crate::{
     aws::{AwsClients, TlsError},
-    config::LauncherConfig,
+    config::{LauncherConfig, Mode},
     delivery,
     event::{Announcer, LauncherEvent, LauncherEventKind},
+    handover::Handover,
     microvms::Microvms,
+    poll::Poller,
+    secret::SecretError,
     sessions::Sessions,
-    signing::{SecretError, Signing},
+    signing::Signing,
     store::{Store, StoreError},
 };
+use agents::client::Transport;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Semaphore, broadcast};
@@ -32,7 +36,7 @@ pub enum StartError {
     Tls(#[from] TlsError),
 }
 
-/// Turns webhooks into MicroVMs. Cheap to clone; ends with [`Launcher::shut_down`].
+/// Turns webhooks, or what a poll finds, into MicroVMs. Cheap to clone; ends with [`Launcher::shut_down`].
 #[derive(Clone, Debug)]
 pub struct Launcher {
     inner: Arc<Inner>,
@@ -65,7 +69,8 @@ impl Launcher {
     /// Opens the database and begins to keep the connection to AWS warm. `credentials` are those of
     /// the launcher's own role: it needs secretsmanager:GetSecretValue on the signing secret,
     /// lambda:RunMicrovm, GetMicrovm, ResumeMicrovm and PassNetworkConnector on the image, and
-    /// iam:PassRole on the execution role. AWS need not answer yet.
+    /// iam:PassRole on the execution role; in [`Mode::Poll`] also TerminateMicrovm, and GetSecretValue on
+    /// the environment key. AWS need not answer yet.
     ///
     /// # Errors
     /// [`StartError`]: the database cannot be opened, TLS cannot be set up.
@@ -81,18 +86,35 @@ impl Launcher {
         let shutdown = CancellationToken::new();
         tasks.spawn(keep_warm(microvms.clone(), shutdown.clone()));
         tasks.spawn(forget_old(store.clone(), shutdown.clone()));
-        let sessions = Sessions::new(
+        let sessions = Arc::new(Sessions::new(
             config.clone(),
             store.clone(),
-            microvms,
+            microvms.clone(),
             announcer.clone(),
             tasks.clone(),
-        );
+        ));
+        if let Mode::Poll { platform_url } = &config.mode {
+            let ends = (tasks.clone(), shutdown.clone());
+            let poller = Poller {
+                config: config.clone(),
+                platform_url: platform_url.clone(),
+                secrets: clients.secrets.clone(),
+                transport: Transport::new(),
+                handover: Handover::new(
+                    store.clone(),
+                    sessions.clone(),
+                    microvms,
+                    announcer.clone(),
+                    ends,
+                ),
+            };
+            tasks.spawn(poller.run(shutdown.clone()));
+        }
         let inner = Inner {
             signing: Signing::new(&clients, config.signing_secret_id.clone()),
             config,
             store,
-            sessions: Arc::new(sessions),
+            sessions,
             places: Semaphore::new(DELIVERIES_MAX),
             announcer,
             shutdown,

@@ -1,19 +1,21 @@
-//! The four calls to Lambda MicroVMs that a launcher needs, and what their answers mean to it.
+//! The five calls to Lambda MicroVMs that a launcher needs, and what their answers mean to it.
 //!
 //! What counts here is whether a failed RunMicrovm left the outcome open. A refusal launched
 //! nothing; a time-out or a 5xx may have, and only the same request with the same token settles it.
 
 use crate::{
     aws::{AwsClients, code_of, full_message},
+    claim::Claim,
     config::{IdlePolicy, LauncherConfig, ResumeOn},
+    sessions::Demand,
 };
-use agents::{EnvironmentId, SessionId};
+use agents::SessionId;
 use aws_sdk_lambdamicrovms::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
     operation::{
         get_microvm::GetMicrovmError, resume_microvm::ResumeMicrovmError,
-        run_microvm::RunMicrovmError,
+        run_microvm::RunMicrovmError, terminate_microvm::TerminateMicrovmError,
     },
     types::{self, CloudWatchLogging, Logging, MicrovmState},
 };
@@ -57,8 +59,9 @@ pub(crate) struct PayloadTooLong {
     bytes: usize,
 }
 
-/// What the worker in the VM reads, as the reference sample writes it. Names and references only:
-/// whoever may call GetMicrovm or read a log could see it.
+/// What the worker in the VM reads, as the reference sample writes it: ids, and either the name of the
+/// environment key, with which the worker polls for its item, or the item itself with its own secret, by
+/// the names that the official SDKs' `handleItem` has for them. Never the environment key.
 #[derive(Serialize)]
 struct Payload<'a> {
     version: &'static str,
@@ -71,7 +74,12 @@ struct PayloadSession<'a> {
     anthropic_session_id: &'a str,
     anthropic_environment_id: &'a str,
     aws_region: &'a str,
-    environment_key_secret_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment_key_secret_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    anthropic_work_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    anthropic_work_secret: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     anthropic_base_url: Option<&'a str>,
 }
@@ -80,17 +88,20 @@ impl RunRequest {
     /// The request for a session's `generation`-th VM.
     pub(crate) fn new(
         config: &LauncherConfig,
-        session: &SessionId,
-        environment: &EnvironmentId,
+        demand: &Demand,
         generation: i64,
     ) -> Result<Self, PayloadTooLong> {
+        let Demand { session, environment, claim, .. } = demand;
+        let key = config.environment_key_secret_id.as_str();
         let payload = Payload {
             version: "1",
             session: PayloadSession {
                 anthropic_session_id: session.as_str(),
                 anthropic_environment_id: environment.as_str(),
                 aws_region: &config.region,
-                environment_key_secret_id: &config.environment_key_secret_id,
+                environment_key_secret_id: claim.is_none().then_some(key),
+                anthropic_work_id: claim.as_ref().map(|claim| claim.work.as_str()),
+                anthropic_work_secret: claim.as_ref().map(|claim| claim.secret.as_str()),
                 anthropic_base_url: config.guest_platform_url.as_deref(),
             },
         };
@@ -102,7 +113,7 @@ impl RunRequest {
         }
         let vm = &config.vm;
         Ok(Self {
-            client_token: client_token(session, generation),
+            client_token: client_token(session, claim.as_ref(), generation),
             image_identifier: vm.image_identifier.clone(),
             image_version: vm.image_version.clone(),
             execution_role_arn: vm.execution_role_arn.clone(),
@@ -115,17 +126,26 @@ impl RunRequest {
         })
     }
 
+    /// What may be kept of it for good.
+    pub(crate) fn without_payload(&self) -> Self {
+        Self { run_hook_payload: String::new(), ..self.clone() }
+    }
+
     pub(crate) fn image_identifier(&self) -> &str {
         &self.image_identifier
     }
 }
 
-/// A token that depends on the session and the count of its VMs alone: a launcher that lost its
-/// database, or a second one, asks with the same token and gets the same VM. Hashed, as a session
+/// A token that depends on the session, its item and the count of its VMs alone: a launcher that lost
+/// its database, or a second one, asks with the same token and gets the same VM. Hashed, as a session
 /// id may be longer than the 128 characters of a token.
-fn client_token(session: &SessionId, generation: i64) -> String {
-    let digest = hex::encode(Sha256::digest(session.as_str()));
-    format!("warren-{digest}-{generation}")
+fn client_token(session: &SessionId, claim: Option<&Claim>, generation: i64) -> String {
+    let mut hash = Sha256::new_with_prefix(session.as_str());
+    if let Some(claim) = claim {
+        hash.update("/");
+        hash.update(claim.work.as_str());
+    }
+    format!("warren-{}-{generation}", hex::encode(hash.finalize()))
 }
 
 /// What RunMicrovm answered.
@@ -255,6 +275,31 @@ impl Microvms {
         }
     }
 
+    /// Whether a VM is there and has not ended.
+    pub(crate) async fn serves(&self, microvm_id: &str) -> Result<bool, LookError> {
+        match self.state(microvm_id).await? {
+            State::Serving | State::Suspending | State::Suspended => Ok(true),
+            State::Ended => Ok(false),
+        }
+    }
+
+    /// Ends a VM. One that has ended already, or that nobody knows, is as good.
+    pub(crate) async fn end(&self, microvm_id: &str) -> Result<(), LookError> {
+        match self.client.terminate_microvm().microvm_identifier(microvm_id).send().await {
+            Ok(_) => Ok(()),
+            Err(error)
+                if error.as_service_error().is_some_and(|error| {
+                    error.is_conflict_exception() || error.is_resource_not_found_exception()
+                }) =>
+            {
+                Ok(())
+            }
+            Err(error) => {
+                Err(look_error::<TerminateMicrovmError>("TerminateMicrovm", microvm_id, &error))
+            }
+        }
+    }
+
     /// Makes a call that changes nothing, so that a connection is open and credentials are there
     /// when the next webhook comes. Its answer does not matter.
     pub(crate) async fn keep_warm(&self) {
@@ -340,10 +385,19 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use agents::{EnvironmentId, WorkId};
+
+    fn demand(session: &str) -> Demand {
+        Demand {
+            session: SessionId::new(session).unwrap(),
+            environment: EnvironmentId::new("env_1").unwrap(),
+            event: None,
+            claim: None,
+        }
+    }
 
     fn request(config: &LauncherConfig, session: &str) -> Result<RunRequest, PayloadTooLong> {
-        let session = SessionId::new(session).unwrap();
-        RunRequest::new(config, &session, &config.environment_id, 1)
+        RunRequest::new(config, &demand(session), 1)
     }
 
     fn config() -> LauncherConfig {
@@ -361,6 +415,24 @@ mod tests {
     }
 
     #[test]
+    fn a_claimed_item_goes_into_the_payload_in_place_of_the_keys_name() {
+        let mut demand = demand("sesn_1");
+        demand.claim = Some(Claim {
+            work: WorkId::new("work_1").unwrap(),
+            session: demand.session.clone(),
+            environment: demand.environment.clone(),
+            secret: "e30".into(),
+        });
+        let request = RunRequest::new(&config(), &demand, 1).unwrap();
+        assert_eq!(
+            request.run_hook_payload,
+            r#"{"version":"1","session":{"ANTHROPIC_SESSION_ID":"sesn_1","ANTHROPIC_ENVIRONMENT_ID":"env_1","AWS_REGION":"us-east-1","ANTHROPIC_WORK_ID":"work_1","ANTHROPIC_WORK_SECRET":"e30"}}"#
+        );
+        assert!(request.without_payload().run_hook_payload.is_empty());
+        assert!(!format!("{demand:?}").contains("e30"), "no secret in a log");
+    }
+
+    #[test]
     fn a_payload_that_aws_would_refuse_is_refused_by_name() {
         let mut config = config();
         config.environment_key_secret_id = "k".repeat(4096);
@@ -372,9 +444,9 @@ mod tests {
     fn a_client_token_fits_and_differs_by_session_and_generation() {
         let long = SessionId::new("s".repeat(256)).unwrap();
         let short = SessionId::new("s").unwrap();
-        assert!(client_token(&long, i64::MAX).len() <= 128);
-        assert_ne!(client_token(&long, 1), client_token(&short, 1));
-        assert_ne!(client_token(&long, 1), client_token(&long, 2));
-        assert_eq!(client_token(&long, 1), client_token(&long, 1));
+        assert!(client_token(&long, None, i64::MAX).len() <= 128);
+        assert_ne!(client_token(&long, None, 1), client_token(&short, None, 1));
+        assert_ne!(client_token(&long, None, 1), client_token(&long, None, 2));
+        assert_eq!(client_token(&long, None, 1), client_token(&long, None, 1));
     }
 }

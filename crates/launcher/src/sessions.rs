@@ -1,7 +1,8 @@
 //! One VM a session: finds the one that serves it, or launches one, however many ask at once.
 //!
-//! [`Sessions::ensure_session_vm`] is what a webhook calls, and what a poll of the work queue will
-//! call. For each session at most one *flight* is under way; all who ask meanwhile get its result.
+//! [`Sessions::ensure_session_vm`] is what a webhook calls, and what a poll of the work queue calls. A
+//! VM that was given an item serves that one: with a new item comes a new VM, and the one before, whose
+//! item is over, is ended. For each session at most one *flight* is under way; all who ask meanwhile get its result.
 //! A flight is a task of its own: a client that hangs up does not stop a launch halfway.
 //!
 //! ```text
@@ -13,13 +14,14 @@
 //! ```
 
 use crate::{
+    claim::Claim,
     config::LauncherConfig,
     event::{Announcer, LauncherEventKind},
     microvms::{Found, LookError, Microvms, PayloadTooLong, Run, RunFailure, RunRequest},
     rate::LaunchRate,
     store::{Launch, LaunchState, Store, StoreError},
 };
-use agents::{EnvironmentId, EventId, SessionId};
+use agents::{EnvironmentId, EventId, SessionId, WorkId};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -85,6 +87,14 @@ pub(crate) struct Demand {
     pub(crate) environment: EnvironmentId,
     /// The webhook event; None where a poll found the work.
     pub(crate) event: Option<EventId>,
+    /// The item that a poll found; None where the VM shall poll for itself.
+    pub(crate) claim: Option<Claim>,
+}
+
+impl Demand {
+    fn work(&self) -> Option<&WorkId> {
+        self.claim.as_ref().map(|claim| &claim.work)
+    }
 }
 
 #[derive(Debug)]
@@ -147,6 +157,12 @@ impl Sessions {
                 Some(launch) => match &launch.state {
                     LaunchState::Launching => launch,
                     LaunchState::Failed { .. } => self.begin(demand, launch.generation + 1).await?,
+                    LaunchState::Launched { microvm_id }
+                        if launch.work.as_ref() != demand.work() =>
+                    {
+                        self.microvms.end(microvm_id).await?;
+                        self.begin(demand, launch.generation + 1).await?
+                    }
                     LaunchState::Launched { microvm_id } => {
                         if let Some(vm) = self.find(session, microvm_id).await? {
                             return Ok(vm);
@@ -157,7 +173,8 @@ impl Sessions {
             };
             let (launch, run) = self.launch(launch).await?;
             let age = OffsetDateTime::now_utc().unix_timestamp() - run.started_at;
-            if age < STARTED_JUST_NOW.whole_seconds() {
+            let is_wanted = launch.work.as_ref() == demand.work();
+            if is_wanted && age < STARTED_JUST_NOW.whole_seconds() {
                 return Ok(SessionVm { microvm_id: run.microvm_id, origin: VmOrigin::Launched });
             }
             row = Some(launch);
@@ -167,13 +184,13 @@ impl Sessions {
 
     /// Writes down that a VM is about to be launched.
     async fn begin(&self, demand: &Demand, generation: i64) -> Result<Launch, EnsureError> {
-        let request =
-            RunRequest::new(&self.config, &demand.session, &demand.environment, generation)?;
+        let request = RunRequest::new(&self.config, demand, generation)?;
         let launch = Launch {
             session: demand.session.clone(),
             environment: demand.environment.clone(),
             generation,
             event: demand.event.clone(),
+            work: demand.work().cloned(),
             request,
             state: LaunchState::Launching,
         };

@@ -4,8 +4,11 @@
 //! [`KEPT_MAX`]. So what is known expires, and a signature that does not fit it is a reason to
 //! read again, though not more often than [`REREAD_INTERVAL_MIN`]: anybody can send a bad one.
 
-use crate::aws::{AwsClients, code_of, full_message};
-use agents::webhook::{BadSecret, Keys, Refused};
+use crate::{
+    aws::AwsClients,
+    secret::{SecretError, secret_text},
+};
+use agents::webhook::{Keys, Refused};
 use bytes::Bytes;
 use http::HeaderMap;
 use std::time::{Duration, Instant};
@@ -18,39 +21,6 @@ const KEPT_MAX: Duration = Duration::from_secs(300);
 const REREAD_INTERVAL_MIN: Duration = Duration::from_secs(3);
 /// How long a failed reading stands for the deliveries after it.
 const FAILURE_KEPT: Duration = Duration::from_secs(1);
-
-/// The signing secrets cannot be had, so that nothing can be verified.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SecretError {
-    #[error("the signing secret {secret_id} cannot be read: {code}: {message}")]
-    Unreadable { secret_id: String, code: String, message: String },
-    #[error("the signing secret {secret_id} has no text")]
-    NotText { secret_id: String },
-    #[error("the signing secret {secret_id} is of no use")]
-    Bad {
-        secret_id: String,
-        #[source]
-        source: BadSecret,
-    },
-}
-
-impl SecretError {
-    /// What the operator can do about it.
-    pub fn hint(&self) -> String {
-        match self {
-            Self::Unreadable { secret_id, code, .. } if code == "ResourceNotFoundException" => {
-                format!("store the platform's secret: warren secret put {secret_id}")
-            }
-            Self::Unreadable { secret_id, code, .. } if code == "AccessDeniedException" => {
-                format!("allow the launcher's role secretsmanager:GetSecretValue on {secret_id}")
-            }
-            Self::Unreadable { .. } => "see whether the AWS API runs and is reachable".into(),
-            Self::NotText { secret_id } | Self::Bad { secret_id, .. } => format!(
-                "store it as whsec_<base64>, several separated by white space: warren secret put {secret_id}"
-            ),
-        }
-    }
-}
 
 /// Why a delivery was not let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,18 +121,8 @@ impl Signing {
     }
 
     async fn read(&self) -> Result<Keys, SecretError> {
-        let secret_id = self.secret_id.clone();
-        let answer = self.client.get_secret_value().secret_id(&self.secret_id).send().await;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                let (code, message) = (code_of(&error), full_message(&error));
-                return Err(SecretError::Unreadable { secret_id, code, message });
-            }
-        };
-        let Some(text) = answer.secret_string() else {
-            return Err(SecretError::NotText { secret_id });
-        };
-        Keys::parse(text).map_err(|source| SecretError::Bad { secret_id, source })
+        let text = secret_text(&self.client, &self.secret_id).await?;
+        Keys::parse(&text)
+            .map_err(|source| SecretError::Bad { secret_id: self.secret_id.clone(), source })
     }
 }

@@ -4,8 +4,10 @@
 //! token. A process that dies in between therefore repeats that request to the letter, and AWS
 //! answers the repetition with the first VM. Plain SQL that PostgreSQL takes as well.
 
+mod claims;
+
 use crate::microvms::RunRequest;
-use agents::{EnvironmentId, EventId, SessionId};
+use agents::{EnvironmentId, EventId, SessionId, WorkId};
 use sqlx::{
     Row, SqlitePool,
     sqlite::{
@@ -66,6 +68,8 @@ pub(crate) struct Launch {
     /// The session's n-th VM, from 1.
     pub(crate) generation: i64,
     pub(crate) event: Option<EventId>,
+    /// The item that this VM was given; None where it polls for itself.
+    pub(crate) work: Option<WorkId>,
     pub(crate) request: RunRequest,
     pub(crate) state: LaunchState,
 }
@@ -127,8 +131,8 @@ impl Store {
         session: &SessionId,
     ) -> Result<Option<Launch>, StoreError> {
         let row = sqlx::query(
-            "SELECT environment_id, generation, state, event_id, request, microvm_id, reason \
-             FROM launches WHERE session_id = $1",
+            "SELECT environment_id, generation, state, event_id, work_id, request, microvm_id, \
+             reason FROM launches WHERE session_id = $1",
         )
         .bind(session.as_str())
         .fetch_optional(&self.pool)
@@ -151,16 +155,23 @@ impl Store {
 
     async fn try_save(&self, launch: &Launch) -> Result<(), sqlx::Error> {
         let (state, microvm_id, reason) = launch.state.columns();
-        let request = serde_json::to_string(&launch.request)
+        let request = match launch.state {
+            LaunchState::Launching => launch.request.clone(),
+            // It will not be repeated, and what it holds is a secret to the VM and its session.
+            LaunchState::Launched { .. } | LaunchState::Failed { .. } => {
+                launch.request.without_payload()
+            }
+        };
+        let request = serde_json::to_string(&request)
             .map_err(|source| sqlx::Error::Encode(Box::new(source)))?;
         let mut transaction = self.pool.begin().await?;
         sqlx::query(
             "INSERT INTO launches (session_id, environment_id, generation, state, event_id, \
-             client_token, request, microvm_id, reason, created_at, updated_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10) \
+             client_token, request, microvm_id, reason, created_at, updated_at, work_id) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11) \
              ON CONFLICT (session_id) DO UPDATE SET environment_id = $2, generation = $3, \
              state = $4, event_id = $5, client_token = $6, request = $7, microvm_id = $8, \
-             reason = $9, updated_at = $10",
+             reason = $9, updated_at = $10, work_id = $11",
         )
         .bind(launch.session.as_str())
         .bind(launch.environment.as_str())
@@ -172,6 +183,7 @@ impl Store {
         .bind(microvm_id)
         .bind(reason)
         .bind(now())
+        .bind(launch.work.as_ref().map(WorkId::as_str))
         .execute(&mut *transaction)
         .await?;
         if let (Some(event), Some(microvm_id)) = (&launch.event, microvm_id) {
@@ -274,6 +286,10 @@ fn read_launch(session: &SessionId, row: &SqliteRow) -> Result<Launch, String> {
         generation: column(row, "generation")?,
         event: column::<Option<String>>(row, "event_id")?
             .map(EventId::new)
+            .transpose()
+            .map_err(|error| error.to_string())?,
+        work: column::<Option<String>>(row, "work_id")?
+            .map(WorkId::new)
             .transpose()
             .map_err(|error| error.to_string())?,
         request: serde_json::from_str(&request).map_err(|error| error.to_string())?,

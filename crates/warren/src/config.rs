@@ -11,7 +11,7 @@ mod written;
 
 #[cfg(test)]
 pub(crate) use document::assert_page;
-pub(crate) use written::{Accelerator, Counts, Require, Switch, Written};
+pub(crate) use written::{Accelerator, Counts, LauncherMode, Require, Switch, Written};
 
 use crate::{
     args::Global,
@@ -60,6 +60,7 @@ pub(crate) struct Settings {
 pub(crate) struct Launcher {
     /// None: `warren up` serves no platform, only the AWS API.
     pub(crate) environment_id: Option<String>,
+    pub(crate) mode: LauncherMode,
     pub(crate) image: String,
     pub(crate) max_duration: Duration,
 }
@@ -296,6 +297,7 @@ fn settle(
         platform_url,
         launcher: Launcher {
             environment_id: Some(launcher.environment_id).filter(|id| !id.is_empty()),
+            mode: launcher.mode,
             image: launcher.image,
             max_duration: Duration::from_secs(launcher.max_duration_s.into()),
         },

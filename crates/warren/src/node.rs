@@ -11,12 +11,12 @@ pub(crate) use default_image::{DefaultImageError, NAME as DEFAULT_IMAGE};
 pub(crate) use identities::{EXECUTION_ROLE, LAUNCHER_ROLE, role_arn};
 
 use crate::{
-    config::{Accelerator, Counts, Require, Settings, Switch},
+    config::{Accelerator, Counts, LauncherMode, Require, Settings, Switch},
     failure::{Exit, Remedy},
     lock::{Lock, LockError},
     service::{self, Service},
 };
-use agents::{EnvironmentId, InvalidId};
+use agents::{EnvironmentId, InvalidId, client::InvalidBaseUrl};
 use aws::{AuthSettings, Authenticator, AwsState, CLOCK_SKEW};
 use axum::serve::ListenerExt;
 use builder::Builder;
@@ -26,8 +26,10 @@ use control::{
 };
 use egress::{EgressConfig, Target};
 use engine::{AcceleratorChoice, Engine, EngineError, Qemu, QemuConfig};
-use identities::{IdentitiesError, LauncherCredentials, allow_secrets, identities};
-use launcher::{Launcher, LauncherConfig, SharedCredentialsProvider};
+use identities::{
+    IdentitiesError, LauncherCredentials, allow_secrets, identities, keep_key_on_host,
+};
+use launcher::{Launcher, LauncherConfig, Mode, SharedCredentialsProvider};
 use std::{
     fs::{DirBuilder, Permissions},
     io,
@@ -100,6 +102,8 @@ pub(crate) enum NodeError {
     Iam(#[from] aws::IamError),
     #[error("launcher.environment_id: {0}")]
     Environment(InvalidId),
+    #[error("platform.base_url: {0}")]
+    PlatformUrl(InvalidBaseUrl),
     #[error("the launcher does not start")]
     Launcher(#[from] launcher::StartError),
 }
@@ -125,6 +129,9 @@ impl Remedy for NodeError {
             Self::Environment(_) => {
                 Some("`warren platform env create NAME` prints one, as does the platform".into())
             }
+            Self::PlatformUrl(_) => {
+                Some("polling needs a plain address, such as https://api.anthropic.com".into())
+            }
             Self::Launcher(_) => Some("is the disk full, or the data directory damaged?".into()),
         }
     }
@@ -132,7 +139,7 @@ impl Remedy for NodeError {
         match self {
             Self::Lock(e) => e.exit(),
             Self::Identities(e) => e.exit(),
-            Self::Iam(_) | Self::Environment(_) => Exit::Usage,
+            Self::Iam(_) | Self::Environment(_) | Self::PlatformUrl(_) => Exit::Usage,
             Self::PortTaken { .. }
             | Self::Listen { .. }
             | Self::Directory { .. }
@@ -176,6 +183,9 @@ impl Node {
         let mut iam = identities(&settings.region, &settings.account, &settings.iam_files)?;
         if let Some(prefix) = names.secrets {
             allow_secrets(&mut iam, &settings.region, &settings.account, prefix);
+        }
+        if settings.launcher.mode == LauncherMode::Poll {
+            keep_key_on_host(&mut iam, &settings.region, &settings.account, &names.environment_key);
         }
         let auth = AuthSettings {
             region: settings.region.clone(),
@@ -361,6 +371,13 @@ async fn start_launcher(
     let environment = EnvironmentId::new(environment).map_err(NodeError::Environment)?;
     let dir = settings.data_dir.join(names.launcher_dir);
     let mut config = LauncherConfig::new(environment, &settings.launcher.image, dir);
+    config.mode = match settings.launcher.mode {
+        LauncherMode::Webhook => Mode::Webhook,
+        LauncherMode::Poll => {
+            let url = settings.platform_url.as_str().trim_end_matches('/');
+            Mode::Poll { platform_url: url.parse().map_err(NodeError::PlatformUrl)? }
+        }
+    };
     config.endpoint_url = Some(format!("http://{}", own_address(address)));
     config.region.clone_from(&settings.region);
     config.signing_secret_id.clone_from(&names.signing_secret);

@@ -4,7 +4,7 @@
 //! JSON; a build's progress is JSON lines; a command in a VM is an HTTP upgrade to frames of
 //! [`Up`] and [`Down`]: a big-endian u32 of the length, then postcard.
 
-use crate::print::Row;
+use crate::{config::LauncherMode, print::Row};
 use bytes::Bytes;
 use control::Hook;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -224,6 +224,7 @@ pub(crate) struct Status {
     pub(crate) accelerator: String,
     pub(crate) accelerator_reason: String,
     pub(crate) environment_id: Option<String>,
+    pub(crate) launcher_mode: LauncherMode,
     pub(crate) image: String,
     pub(crate) platform_url: String,
 }

@@ -107,6 +107,7 @@ async fn status(
         accelerator: report.accelerator,
         accelerator_reason: report.reason,
         environment_id: settings.launcher.environment_id.clone(),
+        launcher_mode: settings.launcher.mode,
         image: settings.launcher.image.clone(),
         platform_url: settings.platform_url.to_string(),
     }))

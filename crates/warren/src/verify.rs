@@ -12,6 +12,7 @@ use crate::{
     args,
     client::{Client, ClientError},
     commands::{Context, get_secret},
+    config::LauncherMode,
     doctor::show,
     failure::{Exit, Outcome, Remedy, with_causes},
     print::Format,
@@ -73,12 +74,21 @@ async fn walk(context: &Context, launch: bool) -> Vec<Check> {
         }
     };
     checks.push(launcher_check(&status));
-    let (check, keys) = signing_secret(&client).await;
-    checks.push(check);
+    let keys = match status.launcher_mode {
+        LauncherMode::Webhook => {
+            let (check, keys) = signing_secret(&client).await;
+            checks.push(check);
+            keys
+        }
+        // Nobody needs to ring, and where somebody does it changes nothing.
+        LauncherMode::Poll => None,
+    };
     let (check, key) = environment_key(&client).await;
     checks.push(check);
     checks.push(image(&client, &status).await);
-    checks.extend(webhooks(&client, &status, keys.as_ref()).await);
+    if status.launcher_mode == LauncherMode::Webhook {
+        checks.extend(webhooks(&client, &status, keys.as_ref()).await);
+    }
     checks.extend(rights(&client).await);
     checks.push(platform(&status, key).await);
     if launch {
@@ -106,11 +116,17 @@ async fn service(context: &Context) -> Result<(Client, Status), Check> {
 }
 
 fn launcher_check(status: &Status) -> Check {
+    let found = match status.launcher_mode {
+        LauncherMode::Webhook => "by webhook",
+        LauncherMode::Poll => "by polling",
+    };
     match &status.environment_id {
-        Some(id) => Check::ok(LAUNCHER, format!("serves {id} with image {}", status.image)),
+        Some(id) => {
+            Check::ok(LAUNCHER, format!("serves {id} {found}, with image {}", status.image))
+        }
         None => Check::broken(
             LAUNCHER,
-            "no environment is configured, so webhooks are not answered",
+            "no environment is configured, so no session is served",
             "warren up --environment ID, or launcher.environment_id in warren.toml",
         ),
     }

@@ -111,6 +111,7 @@ async fn serve_run(
         environment: request.environment.clone(),
         tools: ToolsetOptions {
             workdir: config.workdir.clone(),
+            roots: Vec::new(),
             search_path: config.search_path.clone(),
         },
         max_idle: config.max_idle,
@@ -120,10 +121,14 @@ async fn serve_run(
     let session_failed = |source| WorkerError::Session { session: request.session.clone(), source };
     let end = match &request.credential {
         CredentialSource::Claimed(work, secret) => {
-            let token = secret.sessions_token.clone();
-            let item = ClaimedItem { work: work.clone(), token: None };
-            let end = serve_item(&context(token), &item, &mut KeptResults::default()).await;
-            end_of_one_item(&request, end).map_err(session_failed)?
+            let mut context = context(secret.sessions_token.clone());
+            // A new item would come with a new VM: this one is kept for as long as this VM would wait
+            // for another, and the files of the session with it.
+            context.max_idle = config.max_idle.max(config.idle_exit);
+            let token = Some(secret.sessions_token.clone());
+            let item = ClaimedItem { work: work.clone(), token };
+            let end = serve_item(&context, &item, &mut KeptResults::default()).await;
+            end_of_one_item(end).map_err(session_failed)?
         }
         CredentialSource::SecretsManager(_) | CredentialSource::Parameter(_) => {
             let key = tokio::select! {
@@ -147,15 +152,12 @@ async fn serve_run(
     Ok(())
 }
 
-fn end_of_one_item(request: &RunRequest, end: ItemEnd) -> Result<QueueEnd, SessionError> {
+fn end_of_one_item(end: ItemEnd) -> Result<QueueEnd, SessionError> {
     match end {
         ItemEnd::Idle | ItemEnd::LeaseEnded => Ok(QueueEnd::OutOfWork),
         ItemEnd::SessionEnded => Ok(QueueEnd::SessionEnded),
         ItemEnd::Drained => Ok(QueueEnd::Drained),
-        ItemEnd::Failed(error) => Err(SessionError::PollRefused {
-            environment: request.environment.clone(),
-            source: Box::new(error),
-        }),
+        ItemEnd::Failed(error) => Err(SessionError::Item(Box::new(error))),
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct World {
     tokens: HashMap<String, (String, u64)>,
     pub(crate) resumes: usize,
     pub(crate) secret: Option<String>,
+    /// Value of `warren/environment-key`.
+    pub(crate) environment_key: Option<String>,
     pub(crate) secret_reads: usize,
 }
 
@@ -72,6 +74,7 @@ impl StandIn {
         }
     }
 
+    #[allow(dead_code, reason = "one of the two tests that share this looks at the past")]
     /// Makes all launches so far look as if they had been asked for an hour ago.
     pub(crate) fn let_an_hour_pass(&self) {
         for (_, started_at) in self.world().tokens.values_mut() {
@@ -91,7 +94,10 @@ async fn answer(
     let target = headers.get("x-amz-target").map(|value| value.to_str().unwrap().to_owned());
     let path: Vec<&str> = uri.path().trim_matches('/').split('/').collect();
     match (method.as_str(), path.as_slice(), target.as_deref()) {
-        ("POST", [""], Some("secretsmanager.GetSecretValue")) => get_secret_value(&aws),
+        ("POST", [""], Some("secretsmanager.GetSecretValue")) => {
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            get_secret_value(&aws, body["SecretId"].as_str().unwrap())
+        }
         ("POST", ["2025-09-09", "microvms"], None) => {
             let body = serde_json::from_slice(&body).unwrap();
             let (response, mode) = run(&aws, body);
@@ -107,14 +113,23 @@ async fn answer(
             aws.set_state(id, "RUNNING");
             Json(json!({})).into_response()
         }
+        ("DELETE", ["2025-09-09", "microvms", id], None) => {
+            aws.set_state(id, "TERMINATED");
+            Json(json!({})).into_response()
+        }
         other => panic!("the launcher asked for {other:?}"),
     }
 }
 
-fn get_secret_value(aws: &StandIn) -> Response {
+fn get_secret_value(aws: &StandIn, id: &str) -> Response {
     let mut world = aws.world();
-    world.secret_reads += 1;
-    match &world.secret {
+    let secret = if id == "warren/environment-key" {
+        &world.environment_key
+    } else {
+        world.secret_reads += 1;
+        &world.secret
+    };
+    match secret {
         Some(secret) => Json(json!({ "Name": "s", "SecretString": secret })).into_response(),
         None => (
             StatusCode::BAD_REQUEST,

@@ -23,6 +23,11 @@ const MEANINGS: &[(&str, &str, &str)] = &[
         "environment_id",
         "The self-hosted environment whose sessions are launched here. Empty: none are.",
     ),
+    (
+        "launcher",
+        "mode",
+        "`webhook`: the platform delivers to this host, and a session's VM reads the environment key and polls for its item, as AWS's sample has it. `poll`: this host polls, so that it needs no public address, and gives each VM its item alone; the environment key stays here, and sessions that start together do not wait for each other. An image's worker must take `ANTHROPIC_WORK_ID` and `ANTHROPIC_WORK_SECRET` then, as those in `images/` do.",
+    ),
     ("launcher", "image", "Image that a session's VM is made from."),
     ("launcher", "max_duration_s", "A session's VM is ended after so many seconds; 1 to 28800."),
     (

@@ -59,6 +59,7 @@ impl Default for Platform {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Launcher {
     pub(crate) environment_id: String,
+    pub(crate) mode: LauncherMode,
     pub(crate) image: String,
     pub(crate) max_duration_s: u32,
 }
@@ -67,6 +68,7 @@ impl Default for Launcher {
     fn default() -> Self {
         Self {
             environment_id: String::new(),
+            mode: LauncherMode::default(),
             image: "claude-worker".into(),
             max_duration_s: 28_800,
         }
@@ -93,6 +95,17 @@ impl Default for Engine {
             libexec_dir: PathBuf::new(),
         }
     }
+}
+
+/// How the launcher finds sessions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LauncherMode {
+    /// The platform says so; the VM has the environment key and polls.
+    #[default]
+    Webhook,
+    /// This host polls; the VM has its item alone.
+    Poll,
 }
 
 /// What the service insists on.

@@ -319,7 +319,9 @@ impl<'s> Show<'s> {
             | LauncherEventKind::RunMicrovmRequested { .. }
             | LauncherEventKind::VmFound { .. }
             | LauncherEventKind::VmResumed { .. }
-            | LauncherEventKind::VmGone { .. } => {}
+            | LauncherEventKind::VmGone { .. }
+            | LauncherEventKind::ItemClaimed { .. }
+            | LauncherEventKind::ItemTaken { .. } => {}
         }
         Ok(())
     }

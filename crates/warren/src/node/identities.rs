@@ -141,6 +141,25 @@ pub(crate) fn allow_secrets(iam: &mut IamConfig, region: &str, account: &str, pr
     }
 }
 
+/// Where the host polls, it reads the environment key, and no VM does: not even one whose session asks
+/// Secrets Manager for it by name.
+pub(crate) fn keep_key_on_host(iam: &mut IamConfig, region: &str, account: &str, key: &str) {
+    let resource = format!("arn:aws:secretsmanager:{region}:{account}:secret:{key}-??????");
+    let policy = |effect: &str| {
+        json!({"Version": "2012-10-17", "Statement": [{
+            "Effect": effect, "Action": "secretsmanager:GetSecretValue", "Resource": resource,
+        }]})
+        .to_string()
+    };
+    for role in &mut iam.roles {
+        match role.name.as_str() {
+            LAUNCHER_ROLE => role.policies.push(policy("Allow")),
+            EXECUTION_ROLE => role.policies.push(policy("Deny")),
+            _ => {}
+        }
+    }
+}
+
 pub(crate) const LAUNCHER_ROLE: &str = "warren-launcher";
 pub(crate) const EXECUTION_ROLE: &str = "warren-execution";
 
@@ -191,6 +210,17 @@ mod tests {
         let path = dir.path().join("iam.json");
         std::fs::write(&path, text).unwrap();
         (dir, path)
+    }
+
+    #[test]
+    fn where_the_host_polls_the_vms_role_may_not_read_the_key() {
+        let mut iam = identities("us-east-1", "000000000000", &[]).unwrap();
+        keep_key_on_host(&mut iam, "us-east-1", "000000000000", "warren/environment-key");
+        for (role, effect) in [(LAUNCHER_ROLE, "Allow"), (EXECUTION_ROLE, "Deny")] {
+            let role = iam.roles.iter().find(|found| found.name == role).unwrap();
+            let policy: Value = serde_json::from_str(role.policies.last().unwrap()).unwrap();
+            assert_eq!(policy["Statement"][0]["Effect"], effect);
+        }
     }
 
     #[test]

@@ -182,7 +182,11 @@ fn without_half_pairs(line: &str) -> String {
 }
 
 async fn play_ours(root: &Path, path: &str, cases: &[Case]) -> Vec<Answer> {
-    let options = ToolsetOptions { workdir: root.to_owned(), search_path: Some(path.to_owned()) };
+    let options = ToolsetOptions {
+        workdir: root.to_owned(),
+        roots: Vec::new(),
+        search_path: Some(path.to_owned()),
+    };
     let mut tools = Toolset::new(options);
     let mut answers = Vec::new();
     for case in cases {

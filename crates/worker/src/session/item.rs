@@ -6,8 +6,10 @@ use http::StatusCode;
 
 use super::SessionContext;
 use super::lease::{Lease, LeaseEnd};
+use super::memory::{Authority, Finish, Memory, MemoryError};
 use super::results::KeptResults;
 use super::runner::{RunEnd, Runner};
+use super::skills::Skills;
 
 /// An item that was acknowledged, here or elsewhere.
 #[derive(Debug, Clone)]
@@ -43,8 +45,19 @@ pub enum ItemEnd {
     LeaseEnded,
     /// The worker shall come to its end.
     Drained,
+    /// Something that the session cannot do without was not to be had.
+    Failed(ItemFailure),
+}
+
+/// Why an item was given back unserved.
+#[derive(Debug, thiserror::Error)]
+pub enum ItemFailure {
     /// The platform refused something on the way.
-    Failed(ClientError),
+    #[error(transparent)]
+    Platform(#[from] ClientError),
+    /// Its memory cannot be mounted.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
 }
 
 /// Serves an item to its end and gives it back, unless it was lost.
@@ -63,7 +76,11 @@ pub async fn serve_item(
         item.work.clone(),
         context.resumed.subscribe(),
     );
-    let end = serve(&context, &lease, kept).await;
+    let authority = match &item.token {
+        Some(_) => Authority::SessionsToken,
+        None => Authority::EnvironmentKey,
+    };
+    let end = serve(&context, authority, &lease, kept).await;
     match lease.release().await {
         Some(lost) if LeaseEnd::is_lost(lost) => {
             tracing::info!(work = %item.work, "the item is left alone");
@@ -73,7 +90,12 @@ pub async fn serve_item(
     end
 }
 
-async fn serve(context: &SessionContext, lease: &Lease, kept: &mut KeptResults) -> ItemEnd {
+async fn serve(
+    context: &SessionContext,
+    authority: Authority,
+    lease: &Lease,
+    kept: &mut KeptResults,
+) -> ItemEnd {
     let session = tokio::select! {
         biased;
         () = lease.ended.cancelled() => return ItemEnd::LeaseEnded,
@@ -86,7 +108,7 @@ async fn serve(context: &SessionContext, lease: &Lease, kept: &mut KeptResults) 
             tracing::warn!(%error, "the session is gone");
             return ItemEnd::SessionEnded;
         }
-        Err(error) => return ItemEnd::Failed(error),
+        Err(error) => return ItemEnd::Failed(error.into()),
     };
     match session.status {
         SessionStatus::Terminated => {
@@ -98,27 +120,48 @@ async fn serve(context: &SessionContext, lease: &Lease, kept: &mut KeptResults) 
         | SessionStatus::Idle
         | SessionStatus::Other(_) => {}
     }
-    warn_of_what_is_absent(&session);
-    match Runner::new(context, lease, kept).run().await {
+    let prepared = tokio::select! {
+        biased;
+        () = lease.ended.cancelled() => return ItemEnd::LeaseEnded,
+        () = context.drain.cancelled() => return ItemEnd::Drained,
+        prepared = prepare(context, authority, &session) => prepared,
+    };
+    let (skills, mut memory) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => return ItemEnd::Failed(error.into()),
+    };
+    let mut context = context.clone();
+    context.tools.roots = memory.roots();
+    let end = Runner::new(&context, lease, kept).run(&mut memory).await;
+    skills.remove().await;
+    let finish = match end {
+        RunEnd::Idle | RunEnd::SessionEnded => Finish::Clean,
+        RunEnd::LeaseEnded | RunEnd::Drained | RunEnd::Refused(_) => Finish::Broken,
+    };
+    memory.finish(finish).await;
+    match end {
         RunEnd::Idle => ItemEnd::Idle,
         RunEnd::SessionEnded => ItemEnd::SessionEnded,
         RunEnd::LeaseEnded => ItemEnd::LeaseEnded,
         RunEnd::Drained => ItemEnd::Drained,
-        RunEnd::Refused(error) => ItemEnd::Failed(error),
+        RunEnd::Refused(error) => ItemEnd::Failed(error.into()),
     }
 }
 
-/// Skills and memory stores are not served yet: better said than silently missing.
-fn warn_of_what_is_absent(session: &Session) {
-    for skill in &session.agent.skills {
-        tracing::warn!(skill = skill.skill_id, "this worker does not install skills yet");
-    }
-    let is_store = |resource: &&serde_json::Value| {
-        resource.get("type").and_then(serde_json::Value::as_str) == Some("memory_store")
-    };
-    for store in session.resources.iter().filter(is_store) {
-        let name = store.get("name").and_then(serde_json::Value::as_str).unwrap_or("?");
-        tracing::warn!(store = name, "this worker does not mount memory stores yet");
+/// Lays out what the session's agent brings along.
+async fn prepare(
+    context: &SessionContext,
+    authority: Authority,
+    session: &Session,
+) -> Result<(Skills, Memory), MemoryError> {
+    let tools = &context.tools;
+    let skills = Skills::install(&context.client, tools, &session.agent.skills).await;
+    match Memory::mount(&context.client, authority, &tools.workdir, session).await {
+        Ok(memory) => Ok((skills, memory)),
+        Err(error) => {
+            skills.remove().await;
+            Err(error)
+        }
     }
 }
 

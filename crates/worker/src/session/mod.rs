@@ -2,17 +2,20 @@
 //!
 //! Who does what: `queue` waits for an item of this session, `item` serves one from claim to
 //! release, `lease` keeps it by heartbeats, `feed` brings the session's events, `ledger`
-//! decides what is to be run, `idle` when a turn has been over for long enough, `results`
+//! decides what is to be run, `skills` and `memory` lay out what the agent brings along, `idle` when a turn has been over for long enough, `results`
 //! posts and keeps what tools gave, and `runner` is the loop in which all of this meets.
 
+mod archive;
 mod feed;
 mod idle;
 mod item;
 mod lease;
 mod ledger;
+mod memory;
 mod queue;
 mod results;
 mod runner;
+mod skills;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +26,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::tools::ToolsetOptions;
-pub use item::{ClaimedItem, ItemEnd, serve_item};
+pub use item::{ClaimedItem, ItemEnd, ItemFailure, serve_item};
+pub use memory::MemoryError;
 pub use queue::{QueueEnd, serve_queue};
 pub use results::KeptResults;
 
@@ -67,6 +71,9 @@ pub enum SessionError {
         #[source]
         source: Box<ClientError>,
     },
+    /// The one item that there is could not be served.
+    #[error("its work item failed")]
+    Item(#[source] Box<ItemFailure>),
     /// No answer for too long.
     #[error("the platform cannot be reached for {} s", .after.as_secs())]
     Unreachable {

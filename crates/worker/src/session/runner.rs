@@ -17,6 +17,7 @@ use super::feed::{Feed, FeedItem};
 use super::idle::{IdleClock, IdleEffect};
 use super::lease::Lease;
 use super::ledger::{Call, Ledger};
+use super::memory::Memory;
 use super::results::{KeptResults, Posted, post, result_event};
 use crate::tools::Toolset;
 
@@ -65,6 +66,8 @@ pub(super) struct Runner<'a> {
     tools: Option<Toolset>,
     running: Option<Running>,
     cancel_call: CancellationToken,
+    /// Whether files may have changed since the memory stores were last brought in step.
+    ran_since_sync: bool,
 }
 
 impl<'a> Runner<'a> {
@@ -82,13 +85,14 @@ impl<'a> Runner<'a> {
             tools: Some(Toolset::new(context.tools.clone())),
             running: None,
             cancel_call: CancellationToken::new(),
+            ran_since_sync: false,
         }
     }
 
     /// Serves the session until one of the ends comes. What still runs then is killed; a result
     /// that is there already is kept.
-    pub(super) async fn run(mut self) -> RunEnd {
-        let end = self.serve().await;
+    pub(super) async fn run(mut self, memory: &mut Memory) -> RunEnd {
+        let end = self.serve(memory).await;
         if let Some(running) = self.running.take()
             && let Some(result) = running.result.get()
         {
@@ -97,13 +101,20 @@ impl<'a> Runner<'a> {
         end
     }
 
-    async fn serve(&mut self) -> RunEnd {
+    async fn serve(&mut self, memory: &mut Memory) -> RunEnd {
         let context = self.context;
         let resumed = context.resumed.subscribe();
         let mut feed = Feed::start(context.client.clone(), context.session.clone(), resumed);
         loop {
+            let now = Instant::now();
+            let due = memory.due_at().filter(|_| self.ran_since_sync && self.running.is_none());
+            if due.is_some_and(|due| due <= now) {
+                self.ran_since_sync = false;
+                memory.sync().await;
+            }
             self.start_next();
             let idle_at = self.idle_deadline();
+            let sync_at = memory.due_at().filter(|_| self.ran_since_sync && self.running.is_none());
             let hears = self.ledger.ready_len() < READY_MAX;
             tokio::select! {
                 biased;
@@ -118,6 +129,7 @@ impl<'a> Runner<'a> {
                     None => return RunEnd::LeaseEnded,
                 },
                 () = sleep_until(idle_at) => return RunEnd::Idle,
+                () = sleep_until(sync_at) => {}
             }
         }
     }
@@ -199,6 +211,7 @@ impl<'a> Runner<'a> {
 
     fn note_done(&mut self, done: Done) {
         self.tools = Some(done.tools);
+        self.ran_since_sync = true;
         match done.posted {
             Posted::Yes => self.ledger.note_posted(&done.call),
             Posted::No(result) => self.kept.keep(&done.call, result),

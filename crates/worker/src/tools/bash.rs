@@ -90,7 +90,7 @@ mod tests {
     }
 
     fn bash(dir: &tempfile::TempDir) -> Bash {
-        Bash::new(Arc::new(Workdir::new(dir.path().to_owned())))
+        Bash::new(Arc::new(Workdir::new(dir.path().to_owned(), Vec::new())))
     }
 
     #[tokio::test]

@@ -17,7 +17,8 @@ pub(super) fn run(workdir: &Workdir, input: &Input) -> Result<String, ToolError>
     let Some(old) = input.text("old_string") else {
         return Err(ToolError::new("edit: old_string is required"));
     };
-    let path = workdir.resolve(input.get("file_path").unwrap_or(&Value::Null))?;
+    let given = input.get("file_path").unwrap_or(&Value::Null);
+    let path = workdir.resolve_to_change(given, "edit", &shown)?;
     let Some(new) = input.get("new_string").map(to_text) else {
         return Err(ToolError::new("edit: new_string is required"));
     };

@@ -94,8 +94,34 @@ impl ToolError {
 pub struct ToolsetOptions {
     /// The directory that the file tools keep to and the shell starts in.
     pub workdir: PathBuf,
+    /// Where else the file tools may work.
+    pub roots: Vec<ExtraRoot>,
     /// `PATH` in which `rg` is looked for. `None` searches with the built-in walker.
     pub search_path: Option<String>,
+}
+
+/// A directory that the file tools reach besides the working directory: a memory store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtraRoot {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What may be done there.
+    pub access: RootAccess,
+}
+
+/// What file tools may do in an [`ExtraRoot`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RootAccess {
+    /// All that they can.
+    ReadWrite,
+    /// No write and no edit.
+    ReadOnly,
+}
+
+/// A program of that name from the `PATH`, unless it lies where the session can write.
+pub(crate) fn trusted_program(name: &str, options: &ToolsetOptions) -> Option<PathBuf> {
+    let workdir = Workdir::new(options.workdir.clone(), options.roots.clone());
+    search_path::find_program(name, options.search_path.as_deref()?, &workdir)
 }
 
 /// The tools of one work item. Dropping it kills the shell and all that runs in its process
@@ -110,7 +136,7 @@ pub struct Toolset {
 impl Toolset {
     /// Tools that nothing has been done with yet: no shell runs.
     pub fn new(options: ToolsetOptions) -> Self {
-        let workdir = Arc::new(Workdir::new(options.workdir));
+        let workdir = Arc::new(Workdir::new(options.workdir, options.roots));
         Self { bash: Bash::new(workdir.clone()), workdir, search_path: options.search_path }
     }
 

@@ -11,23 +11,61 @@ use std::path::{Component, Path, PathBuf};
 use nix::errno::Errno;
 use serde_json::Value;
 
-use super::ToolError;
+use super::{ExtraRoot, RootAccess, ToolError};
 
 /// Links followed before a path counts as a loop, as in the kernel.
 const LINKS_MAX: usize = 40;
 
-/// The directory of a session.
+/// The directory of a session, and what its file tools reach besides.
 #[derive(Debug)]
-pub(super) struct Workdir(PathBuf);
+pub(super) struct Workdir {
+    path: PathBuf,
+    roots: Vec<ExtraRoot>,
+}
 
 impl Workdir {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self(path)
+    pub(super) fn new(path: PathBuf, roots: Vec<ExtraRoot>) -> Self {
+        Self { path, roots }
     }
 
     /// As it was configured.
     pub(super) fn as_path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// Whether a resolved path lies where the session's tools can write.
+    pub(super) fn reaches(&self, real: &Path) -> bool {
+        let is_in = |root: &Path| canonicalize(root).is_ok_and(|root| real.starts_with(root));
+        is_in(&self.path) || self.roots.iter().any(|root| is_in(&root.path))
+    }
+
+    /// The read-only directory that a resolved path lies in.
+    fn read_only_root(&self, real: &Path) -> Option<&Path> {
+        let holds = |root: &&ExtraRoot| {
+            root.access == RootAccess::ReadOnly
+                && canonicalize(&root.path).is_ok_and(|root| real.starts_with(root))
+        };
+        self.roots.iter().find(holds).map(|root| root.path.as_path())
+    }
+
+    /// Resolves the path of a call that changes the file; `tool` and `shown` are for its text.
+    ///
+    /// # Errors
+    /// As [`Workdir::resolve`], and where the path lies in a directory that is only read.
+    pub(super) fn resolve_to_change(
+        &self,
+        given: &Value,
+        tool: &str,
+        shown: &str,
+    ) -> Result<PathBuf, ToolError> {
+        let real = self.resolve(given)?;
+        match self.read_only_root(&real) {
+            None => Ok(real),
+            Some(root) => {
+                let root = root.display();
+                Err(ToolError(format!("{tool}: {shown} is inside read-only directory {root}")))
+            }
+        }
     }
 
     /// Resolves the path of a call.
@@ -40,12 +78,17 @@ impl Workdir {
             return Err(ToolError(format!("{shown}: i/o error (ERR_INVALID_ARG_TYPE)")));
         };
         let fault = |error: io::Error| ToolError(fault_text(&error, &shown));
-        let root = canonicalize(&self.0).map_err(fault)?;
+        let root = canonicalize(&self.path).map_err(fault)?;
         let target = canonicalize(&join_lexically(&root, text)).map_err(fault)?;
-        if target.starts_with(&root) {
+        if target.starts_with(&root) || self.reaches(&target) {
             return Ok(target);
         }
-        Err(ToolError(format!("{shown} is outside the session's working directory")))
+        let permitted = if self.roots.is_empty() {
+            "the session's working directory"
+        } else {
+            "the session's working directory and its other permitted directories"
+        };
+        Err(ToolError(format!("{shown} is outside {permitted}")))
     }
 }
 
@@ -134,7 +177,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     fn resolve(root: &Path, path: &str) -> Result<PathBuf, String> {
-        Workdir::new(root.to_owned()).resolve(&json!(path)).map_err(|error| error.0)
+        Workdir::new(root.to_owned(), Vec::new()).resolve(&json!(path)).map_err(|error| error.0)
     }
 
     #[test]
@@ -159,6 +202,30 @@ mod tests {
         assert_eq!(resolve(&root, "link/x/../y").unwrap(), root.join("real/y"));
         let absolute = root.join("z").display().to_string();
         assert_eq!(resolve(&root, &absolute).unwrap(), root.join("z"));
+    }
+
+    #[test]
+    fn a_memory_store_is_reached_and_a_read_only_one_is_not_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for name in ["work", "notes", "rules"] {
+            std::fs::create_dir(root.join(name)).unwrap();
+        }
+        let extra = |name: &str, access| ExtraRoot { path: root.join(name), access };
+        let roots =
+            vec![extra("notes", RootAccess::ReadWrite), extra("rules", RootAccess::ReadOnly)];
+        let workdir = Workdir::new(root.join("work"), roots);
+        let change = |path: &str| {
+            let path = root.join(path).display().to_string();
+            workdir.resolve_to_change(&json!(path), "write", "f").map_err(|error| error.0)
+        };
+        assert_eq!(change("notes/new").unwrap(), root.join("notes/new"));
+        let refused =
+            format!("write: f is inside read-only directory {}", root.join("rules").display());
+        assert_eq!(change("rules/new").unwrap_err(), refused);
+        assert!(workdir.resolve(&json!(root.join("rules/x").display().to_string())).is_ok());
+        let outside = change("elsewhere").unwrap_err();
+        assert!(outside.ends_with("and its other permitted directories"), "{outside}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::paths::{Workdir, canonicalize};
+use super::paths::Workdir;
 
 /// Variables that can hold AWS credentials or lead to them.
 const AWS_CREDENTIALS: [&str; 5] = [
@@ -22,16 +22,15 @@ pub(super) fn is_withheld(name: &OsStr) -> bool {
     name.starts_with("ANTHROPIC_") || AWS_CREDENTIALS.contains(&name.as_str())
 }
 
-/// The first executable `name` in `search_path` whose real place is not in the working
-/// directory: what a session puts there is not trusted to run in its place.
+/// The first executable `name` in `search_path` whose real place is not where the session's file tools
+/// write: what a session puts there is not trusted to run in its place.
 pub(super) fn find_program(name: &str, search_path: &str, workdir: &Workdir) -> Option<PathBuf> {
-    let inside = canonicalize(workdir.as_path()).ok()?;
     std::env::split_paths(search_path)
         .filter(|dir| dir.is_absolute())
         .map(|dir| dir.join(name))
         .filter(|file| is_executable(file))
         .filter_map(|file| file.canonicalize().ok())
-        .find(|file| !file.starts_with(&inside))
+        .find(|file| !workdir.reaches(file))
 }
 
 fn is_executable(file: &Path) -> bool {

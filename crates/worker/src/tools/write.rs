@@ -20,7 +20,8 @@ pub(super) fn run(workdir: &Workdir, input: &Input) -> Result<String, ToolError>
     let Some(shown) = input.text("file_path") else {
         return Err(ToolError::new("write: file_path is required"));
     };
-    let path = workdir.resolve(input.get("file_path").unwrap_or(&Value::Null))?;
+    let given = input.get("file_path").unwrap_or(&Value::Null);
+    let path = workdir.resolve_to_change(given, "write", &shown)?;
     let fault = |error: io::Error| ToolError(format!("write: {}", fault_text(&error, &shown)));
     if let Some(parent) = path.parent() {
         DirBuilder::new().recursive(true).mode(NEW_DIR_MODE).create(parent).map_err(fault)?;

@@ -4,7 +4,7 @@ use libtest_mimic::Trial;
 use std::{collections::BTreeMap, path::Path, process::Command};
 
 /// Crate, and the crates of this workspace that it may use.
-const EDGES: [(&str, &[&str]); 17] = [
+const EDGES: [(&str, &[&str]); 18] = [
     (
         "warren",
         &[
@@ -15,6 +15,7 @@ const EDGES: [(&str, &[&str]); 17] = [
     ("launcher", &["agents"]),
     ("aws", &["control", "objects"]),
     ("egress", &["control", "engine"]),
+    ("gateway", &["control"]),
     ("control", &["engine", "wire"]),
     ("image", &["wire"]),
     ("engine", &["wire"]),

@@ -46,6 +46,9 @@ pub use control::{Control, Outside};
 pub use credentials::{
     Credentials, IssueRequest, OperatorKey, SecretAccessKey, Session, TempCredentials,
 };
+pub use engine::{
+    Attach, EngineError, ExecInput, ExecOutput, ExecRequest, ExecSession, ExitStatus, TerminalSize,
+};
 pub use error::ControlError;
 pub use ids::{
     BadId, BuildId, ClientToken, ImageArn, ImageName, ImageVersion, LogGroup, LogStream, MicrovmId,

@@ -84,6 +84,7 @@ impl Control {
         let engine = &fleet.outside.engine;
         let sources = Sources { events: engine.events(), logs: engine.logs(), ended: ended_seen };
         fleet.tasks.spawn(engine_events::listen(fleet.clone(), sources));
+        fleet.clear_checkpoints().await?;
         fleet.reconcile_now().await?;
         fleet.tasks.spawn(reconcile::repeat(fleet.clone()));
         Ok(Arc::new(Self {
@@ -306,7 +307,7 @@ impl Control {
         Err(ControlError::WrongState { id: id.clone(), state, operation })
     }
 
-    async fn row(&self, id: &MicrovmId) -> Result<MicrovmRow, ControlError> {
+    pub(crate) async fn row(&self, id: &MicrovmId) -> Result<MicrovmRow, ControlError> {
         let found = self.fleet.store.microvm(id).await?;
         found.ok_or_else(|| ControlError::MicrovmNotFound(id.clone()))
     }

@@ -1,6 +1,8 @@
 //! What can go wrong in the control plane, one variant per thing; the AWS edge maps them to codes.
 
-use crate::{BadId, ImageName, ImageVersion, LogGroup, LogStream, MicrovmId, MicrovmState};
+use crate::{
+    BadId, CheckpointName, ImageName, ImageVersion, LogGroup, LogStream, MicrovmId, MicrovmState,
+};
 use std::path::PathBuf;
 
 /// Every error of this crate. Display names the object; the cause is in `source`.
@@ -22,6 +24,14 @@ pub enum ControlError {
         .version.map(|v| format!(" and version {v}")).unwrap_or_default()
     )]
     NoActiveVersion { image: String, version: Option<ImageVersion> },
+    #[error("there is no checkpoint {0}")]
+    CheckpointNotFound(CheckpointName),
+    #[error("a checkpoint named {0} exists already")]
+    CheckpointExists(CheckpointName),
+    #[error("checkpoint {0} is being written, or a MicroVM is being made of it")]
+    CheckpointBusy(CheckpointName),
+    #[error("{asked} forks are asked for; 1 to {max} can be made at once")]
+    TooManyForks { asked: usize, max: usize },
     #[error("The run hook must be enabled in the MicroVM image to pass the run hook payload.")]
     RunHookDisabled,
     #[error("the run hook payload has {bytes} bytes; at most {max} are allowed")]

@@ -10,6 +10,7 @@ use crate::{
     life::{Event, Life},
     store::{MicrovmRow, Store},
 };
+use engine::CheckpointId;
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{
@@ -71,6 +72,8 @@ pub(crate) struct Handle {
     pub(crate) ingress: Arc<Ingress>,
     /// Whether requests at its endpoint resume it.
     pub(crate) wakes_by_itself: bool,
+    /// What it was made of.
+    pub(crate) checkpoint: Option<CheckpointId>,
     /// Held by whatever the engine does with the VM that must not meet anything else.
     pub(crate) engine_turn: Arc<TurnMutex<()>>,
 }
@@ -143,6 +146,7 @@ impl Fleet {
             life: life_seen,
             ingress: Arc::default(),
             wakes_by_itself: row.wakes_by_itself(),
+            checkpoint: row.checkpoint.clone(),
             engine_turn: Arc::default(),
         };
         let (ingress, engine_turn) = (handle.ingress.clone(), handle.engine_turn.clone());

@@ -76,6 +76,14 @@ name! {
 }
 
 name! {
+    /// Name of a checkpoint; it never begins like an option or a path.
+    CheckpointName, "a checkpoint name (1 to 64 letters, digits and any of ._-, the first a letter or digit)", |text| {
+        is_made_of(text, 64, |b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+    }
+}
+
+name! {
     /// What a caller gives so that a repeated request does its work once.
     ClientToken, "a client token (1 to 128 characters)", |text| {
         (1..=128).contains(&text.chars().count())

@@ -14,9 +14,7 @@ use crate::{
     life::{Event, Life, Phase, Refusal, Step, Terms, Work},
     store::{MicrovmRow, NewMark},
 };
-use engine::{
-    EngineError, HookOutcome, HookRequest, LaunchSpec, Launched, Origin, Suspended, TemplateId,
-};
+use engine::{EngineError, HookOutcome, HookRequest, LaunchSpec, Launched, Origin, Suspended};
 use futures::future::BoxFuture;
 use std::{
     sync::Arc,
@@ -416,16 +414,16 @@ impl Job {
         }
         let asked = row.egress_connectors.iter().any(|arn| arn.ends_with(INTERNET_EGRESS));
         let internet = asked && fleet.config.internet == Internet::Reachable;
-        let from = |template: &TemplateId| LaunchSpec {
-            id: id.clone(),
-            origin: Origin::Template(template.clone()),
-            internet,
+        let from = |origin| LaunchSpec { id: id.clone(), origin, internet };
+        let origin = match &row.checkpoint {
+            Some(checkpoint) => Origin::Checkpoint(checkpoint.clone()),
+            None => Origin::Template(row.template.clone()),
         };
-        let launched = match engine.launch(from(&row.template)).await {
-            Err(EngineError::NoSuchTemplate(_)) => {
+        let launched = match engine.launch(from(origin)).await {
+            Err(EngineError::NoSuchTemplate(_)) if row.checkpoint.is_none() => {
                 let renewed = image_template::renew(fleet, &row.image, row.version).await;
                 let template = renewed.map_err(|failure| LaunchError::Snapshot(failure.reason))?;
-                engine.launch(from(&template)).await?
+                engine.launch(from(Origin::Template(template))).await?
             }
             launched => launched?,
         };

@@ -8,6 +8,8 @@
 
 mod app_log;
 mod back_door;
+mod checkpoint;
+mod checkpoints;
 mod clock;
 mod config;
 mod control;
@@ -40,6 +42,7 @@ pub mod testing;
 mod wake;
 
 pub use back_door::{BackDoor, BackDoorError, VmAttachment};
+pub use checkpoint::{Change, Checkpoint, CheckpointState, FORKS_MAX, FileChange, RunFrom};
 pub use clock::{Clock, SystemClock, Timestamp, Uptime};
 pub use config::{ControlConfig, IdleCounts, Internet};
 pub use control::{Control, Outside};
@@ -51,8 +54,8 @@ pub use engine::{
 };
 pub use error::ControlError;
 pub use ids::{
-    BadId, BuildId, ClientToken, ImageArn, ImageName, ImageVersion, LogGroup, LogStream, MicrovmId,
-    RoleArn, SecretName,
+    BadId, BuildId, CheckpointName, ClientToken, ImageArn, ImageName, ImageVersion, LogGroup,
+    LogStream, MicrovmId, RoleArn, SecretName,
 };
 pub use image::{
     Architecture, ArtifactSource, Build, BuildFailure, BuildNetwork, BuildProgress, BuildRequest,

@@ -151,6 +151,11 @@ pub(crate) enum Event {
     },
     /// The control plane has taken charge of it again.
     Adopted,
+    /// Something for the timeline that changes nothing.
+    Noted {
+        mark: Mark,
+        detail: String,
+    },
 }
 
 /// What is to be done in a phase.
@@ -302,6 +307,7 @@ impl Life {
             Event::NotRestored { reason } => self.not_restored(reason),
             Event::Removed { at } => self.removed(*at),
             Event::Adopted => self.adopted(terms, now),
+            Event::Noted { mark, detail } => self.unchanged().mark(*mark, detail.clone()),
         };
         Ok(step)
     }

@@ -1,8 +1,9 @@
 //! RunMicrovm: check, resolve the version, write the row, answer. The launch is the keeper's.
 
 use crate::{
-    ControlConfig, ControlError, Hook, Logging, MAXIMUM_DURATION, Mark, Microvm, MicrovmEvent,
-    MicrovmId, MicrovmState, RUN_HOOK_PAYLOAD_BYTES_MAX, RunMicrovm, TimelineEntry, VersionState,
+    ControlConfig, ControlError, Hook, Hooks, Logging, MAXIMUM_DURATION, Mark, Microvm,
+    MicrovmEvent, MicrovmId, MicrovmState, RUN_HOOK_PAYLOAD_BYTES_MAX, RunMicrovm, TimelineEntry,
+    VersionState,
     fleet::Fleet,
     keeper::Beginning,
     life::Life,
@@ -18,9 +19,8 @@ use std::{
 use uuid::Uuid;
 
 pub(crate) async fn run(fleet: &Arc<Fleet>, request: RunMicrovm) -> Result<Microvm, ControlError> {
-    let accepted = Instant::now();
-    check(&request)?;
-    let config = &fleet.config;
+    check_duration(request.maximum_duration)?;
+    check_length(request.run_hook_payload.as_deref())?;
     let claim = request.client_token.clone().map(|token| Claim {
         operation: "RunMicrovm",
         token,
@@ -28,13 +28,24 @@ pub(crate) async fn run(fleet: &Arc<Fleet>, request: RunMicrovm) -> Result<Micro
     });
     // Taken before the version is looked up, so that it cannot be deleted before the row is there.
     let _admitted = fleet.admission.read().await;
-    if fleet.refuses_runs() {
-        return Err(ControlError::TerminatingAll);
-    }
     let row = match resolve(fleet, &request).await {
         Ok(version) => new_row(fleet, request, version)?,
         Err(error) => return repeated(fleet, claim.as_ref(), error).await,
     };
+    admit(fleet, row, claim).await
+}
+
+/// Writes a row and gives it its keeper. The caller holds `admission` for reading.
+pub(crate) async fn admit(
+    fleet: &Arc<Fleet>,
+    row: MicrovmRow,
+    claim: Option<Claim>,
+) -> Result<Microvm, ControlError> {
+    let accepted = Instant::now();
+    let config = &fleet.config;
+    if fleet.refuses_runs() {
+        return Err(ControlError::TerminatingAll);
+    }
     let mark = NewMark {
         mark: Mark::Accepted,
         at: row.started_at,
@@ -59,16 +70,34 @@ pub(crate) async fn run(fleet: &Arc<Fleet>, request: RunMicrovm) -> Result<Micro
     Ok(answer)
 }
 
-fn check(request: &RunMicrovm) -> Result<(), ControlError> {
-    let (seconds, max) = (request.maximum_duration.as_secs(), MAXIMUM_DURATION.as_secs());
+pub(crate) fn check_duration(duration: Duration) -> Result<(), ControlError> {
+    let (seconds, max) = (duration.as_secs(), MAXIMUM_DURATION.as_secs());
     if !(1..=max).contains(&seconds) {
         return Err(ControlError::BadMaximumDuration { seconds, max });
     }
-    let bytes = request.run_hook_payload.as_ref().map_or(0, String::len);
+    Ok(())
+}
+
+/// A payload for the `/run` hook of an image with these hooks.
+pub(crate) fn check_payload(payload: Option<&str>, hooks: &Hooks) -> Result<(), ControlError> {
+    check_length(payload)?;
+    if payload.is_some() && !hooks.timeouts.contains_key(&Hook::Run) {
+        return Err(ControlError::RunHookDisabled);
+    }
+    Ok(())
+}
+
+fn check_length(payload: Option<&str>) -> Result<(), ControlError> {
+    let bytes = payload.map_or(0, str::len);
     if bytes > RUN_HOOK_PAYLOAD_BYTES_MAX {
         return Err(ControlError::PayloadTooLong { bytes, max: RUN_HOOK_PAYLOAD_BYTES_MAX });
     }
     Ok(())
+}
+
+/// Its label is another uuid than the id.
+pub(crate) fn new_endpoint(config: &ControlConfig) -> String {
+    format!("{}.{}", Uuid::new_v4().hyphenated(), config.endpoint_domain)
 }
 
 async fn resolve(fleet: &Fleet, request: &RunMicrovm) -> Result<VersionRow, ControlError> {
@@ -78,10 +107,7 @@ async fn resolve(fleet: &Fleet, request: &RunMicrovm) -> Result<VersionRow, Cont
         image: arn.to_string(),
         version: request.version,
     })?;
-    let hooks = &version.version.spec.hooks.timeouts;
-    if request.run_hook_payload.is_some() && !hooks.contains_key(&Hook::Run) {
-        return Err(ControlError::RunHookDisabled);
-    }
+    check_payload(request.run_hook_payload.as_deref(), &version.version.spec.hooks)?;
     Ok(version)
 }
 
@@ -128,10 +154,11 @@ fn new_row(
         given => given,
     };
     Ok(MicrovmRow {
-        endpoint: format!("{}.{}", Uuid::new_v4().hyphenated(), config.endpoint_domain),
+        endpoint: new_endpoint(config),
         version: version.version,
         memory_mib: version.spec.memory_mib,
         template,
+        checkpoint: None,
         execution_role: request.execution_role,
         idle_policy: request.idle_policy,
         maximum_duration: request.maximum_duration,

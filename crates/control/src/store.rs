@@ -11,6 +11,7 @@
 //! no LIKE, which minds the case of letters there and not here.
 
 mod builds;
+mod checkpoints;
 mod image_documents;
 mod images;
 mod logs;
@@ -21,6 +22,7 @@ mod secrets;
 use crate::{BadId, ControlError, PageRequest, Timestamp};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 pub(crate) use builds::{Begun, BuildOf, BuildOutcome, NewBuild};
+pub(crate) use checkpoints::CheckpointRow;
 use image_documents::HooksDocument;
 pub(crate) use image_documents::ImageDocument;
 pub(crate) use images::{ImageContent, VersionRow};

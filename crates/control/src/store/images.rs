@@ -246,11 +246,12 @@ impl Store {
         tx.commit().await.map_err(&failed)
     }
 
-    /// Templates of versions and of MicroVMs that are not terminated.
+    /// Templates of versions, of MicroVMs that are not terminated, and of checkpoints.
     pub(crate) async fn templates_in_use(&self) -> Result<HashSet<TemplateId>, ControlError> {
         let ids: Vec<String> = sqlx::query_scalar(
             "SELECT template FROM image_versions WHERE template IS NOT NULL
-             UNION SELECT template FROM microvms WHERE state <> 'TERMINATED'",
+             UNION SELECT template FROM microvms WHERE state <> 'TERMINATED'
+             UNION SELECT template FROM checkpoints",
         )
         .fetch_all(&self.state.readers)
         .await

@@ -9,7 +9,7 @@ use crate::{
     LogStream, LogTarget, Mark, MicrovmFilter, MicrovmId, Page, PageRequest, RoleArn,
     TimelineEntry, Timestamp, clock::Steady, life::Life,
 };
-use engine::TemplateId;
+use engine::{CheckpointId, TemplateId};
 use serde::{Deserialize, Serialize};
 use sqlx::{Row, Sqlite, Transaction, sqlite::SqliteRow};
 use std::time::Duration;
@@ -22,6 +22,8 @@ pub(crate) struct MicrovmRow {
     pub(crate) version: ImageVersion,
     pub(crate) memory_mib: u32,
     pub(crate) template: TemplateId,
+    /// What it was made of; none: of its image's template.
+    pub(crate) checkpoint: Option<CheckpointId>,
     pub(crate) endpoint: String,
     pub(crate) execution_role: Option<RoleArn>,
     pub(crate) idle_policy: Option<IdlePolicy>,
@@ -126,7 +128,7 @@ macro_rules! select_microvms {
     ($rest:literal) => {
         concat!(
             "SELECT id, image, version, memory_mib, template, spec, payload, phase, phase_at, \
-             state_reason, started_at, counted_from FROM microvms ",
+             state_reason, started_at, counted_from, checkpoint FROM microvms ",
             $rest
         )
     };
@@ -155,8 +157,9 @@ impl Store {
         }
         sqlx::query(
             "INSERT INTO microvms (id, image, version, memory_mib, template, spec, payload, state,
-             phase, phase_at, state_reason, started_at, counted_from, terminated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL, $11, $12, NULL)",
+             phase, phase_at, state_reason, started_at, counted_from, checkpoint,
+             terminated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL, $11, $12, $13, NULL)",
         )
         .bind(row.id.as_str())
         .bind(row.image.as_str())
@@ -170,6 +173,7 @@ impl Store {
         .bind(row.life.phase_at_ms())
         .bind(row.started_at.ms())
         .bind(row.counted_from.ms())
+        .bind(row.checkpoint.as_ref().map(CheckpointId::as_str))
         .execute(&mut *tx)
         .await
         .map_err(&failed)?;
@@ -399,7 +403,7 @@ impl SpecDocument {
     }
 }
 
-fn read_microvm(row: &SqliteRow) -> Result<MicrovmRow, ControlError> {
+pub(super) fn read_microvm(row: &SqliteRow) -> Result<MicrovmRow, ControlError> {
     let failed = doing("reading a MicroVM");
     let text = |column: &'static str| row.try_get::<&str, _>(column).map_err(&failed);
     let number = |column: &'static str| row.try_get::<i64, _>(column).map_err(&failed);
@@ -413,6 +417,9 @@ fn read_microvm(row: &SqliteRow) -> Result<MicrovmRow, ControlError> {
     });
     let role = spec.execution_role.map(|role| stored_id("a role", RoleArn::parse(&role)));
     let template = text("template")?;
+    let checkpoint: Option<&str> = row.try_get("checkpoint").map_err(&failed)?;
+    let checkpoint =
+        checkpoint.map(|id| CheckpointId::new(id).map_err(|_| corrupt("a checkpoint's id", id)));
     let phase = text("phase")?;
     let reason: Option<String> = row.try_get("state_reason").map_err(&failed)?;
     let life = Life::from_stored(phase, number("phase_at")?, reason)
@@ -423,6 +430,7 @@ fn read_microvm(row: &SqliteRow) -> Result<MicrovmRow, ControlError> {
         version: super::images::stored_version(version)?,
         memory_mib: u32::try_from(memory).map_err(|_| corrupt("a memory size", memory))?,
         template: TemplateId::new(template).map_err(|_| corrupt("a template's id", template))?,
+        checkpoint: checkpoint.transpose()?,
         endpoint: spec.endpoint,
         execution_role: role.transpose()?,
         idle_policy: spec.idle.map(|idle| IdlePolicy {

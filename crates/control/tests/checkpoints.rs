@@ -7,7 +7,7 @@ use control::{
     RunFrom, RunMicrovm, testing::Fault,
 };
 use house::House;
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 fn name(text: &str) -> CheckpointName {
     CheckpointName::parse(text).unwrap()
@@ -35,6 +35,7 @@ async fn a_checkpoint_is_run_from_as_another_microvm() {
     assert_eq!(house.state(&source).await, MicrovmState::Running, "it goes on");
     let marks = house.control.timeline(&source).await.unwrap();
     assert!(marks.iter().any(|entry| entry.mark == Mark::Checkpointed), "{marks:?}");
+    house.clock.advance(Duration::from_secs(1));
     let vm = house.control.run_from(&name("before"), from(Some("mine"))).await.unwrap();
     let vm = house.reaches(&vm.id, MicrovmState::Running).await;
     let source = house.control.get_microvm(&source).await.unwrap();

@@ -5,6 +5,20 @@
 //! Precedence, strongest first: option of the command line, `WARREN_SECTION_KEY`, `warren.toml`,
 //! built-in default.
 
+/// Whether VMs reach this platform by egress' relay, since it is on this host or one of its private networks,
+/// which are closed to them.
+pub(crate) fn is_relayed(platform: &url::Url) -> bool {
+    match platform.host() {
+        Some(url::Host::Ipv4(ip)) => {
+            let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+            ip.is_loopback() || ip.is_private() || ip.is_link_local() || shared
+        }
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback() || ip.is_unique_local(),
+        Some(url::Host::Domain(name)) => name == "localhost" || !name.contains('.'),
+        None => false,
+    }
+}
+
 #[cfg(test)]
 mod document;
 mod written;
@@ -281,6 +295,11 @@ fn settle(
         .ok_or_else(|| {
             value_error("platform.base_url", &platform.base_url, "an http or https address")
         })?;
+    if platform_url.scheme() == "https" && is_relayed(&platform_url) {
+        let reason = "VMs reach an address of this host or its private networks by a relay that speaks http: \
+             give the platform's http address, or a public name";
+        return Err(value_error("platform.base_url", &platform.base_url, reason));
+    }
     let libexec_dir = match engine.libexec_dir {
         dir if dir.as_os_str().is_empty() => libexec_beside(&exe.map_err(ConfigError::OwnPath)?),
         dir => dir,
@@ -452,5 +471,7 @@ mod tests {
         assert_eq!(fault("[api]\naccount = \"12\"\n", &[]), "api.account = \"12\": 12 digits");
         assert!(fault("[launcher]\nmax_duration_s = 0\n", &[]).contains("1 to 28800 seconds"));
         assert!(fault("[platform]\nbase_url = \"ftp://x\"\n", &[]).contains("an http or https"));
+        let relayed = "[platform]\nbase_url = \"https://100.64.0.9\"\n";
+        assert!(fault(relayed, &[]).contains("a relay that speaks http"));
     }
 }

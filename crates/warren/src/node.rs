@@ -11,7 +11,7 @@ pub(crate) use default_image::{DefaultImageError, NAME as DEFAULT_IMAGE};
 pub(crate) use identities::{EXECUTION_ROLE, LAUNCHER_ROLE, role_arn};
 
 use crate::{
-    config::{Accelerator, Counts, LauncherMode, Require, Settings, Switch},
+    config::{self, Accelerator, Counts, LauncherMode, Require, Settings, Switch},
     failure::{Exit, Remedy},
     lock::{Lock, LockError},
     service::{self, Service},
@@ -396,7 +396,7 @@ async fn start_launcher(
 /// The platform on the internet is reached as it is; one on this host or its networks, which no VM
 /// can reach, by egress' relay.
 fn guest_platform_url(platform: &url::Url) -> String {
-    if is_relayed(platform) {
+    if config::is_relayed(platform) {
         GUEST_PLATFORM.into()
     } else {
         platform.as_str().trim_end_matches('/').into()
@@ -404,18 +404,9 @@ fn guest_platform_url(platform: &url::Url) -> String {
 }
 
 fn relayed_platform(platform: &url::Url) -> Option<Target> {
-    let host = platform.host_str().filter(|_| is_relayed(platform))?;
+    let host = platform.host_str().filter(|_| config::is_relayed(platform))?;
     let host = host.trim_matches(['[', ']']).to_owned();
     Some(Target { host, port: platform.port_or_known_default()? })
-}
-
-fn is_relayed(platform: &url::Url) -> bool {
-    match platform.host() {
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback() || ip.is_unique_local(),
-        Some(url::Host::Domain(name)) => name == "localhost" || !name.contains('.'),
-        None => false,
-    }
 }
 
 /// An address at which this process reaches its own server.

@@ -2,8 +2,9 @@
 
 use crate::{
     ArtifactSource, BackDoor, Clock, ControlConfig, ControlError, Credentials, ImageArn,
-    ImageBuilder, ImageName, Images, Logs, Microvm, MicrovmEvent, MicrovmFilter, MicrovmId,
-    MicrovmState, Page, PageRequest, ProxyTokens, RunMicrovm, Secrets, TimelineEntry,
+    ImageBuilder, ImageName, Images, Inspection, Logs, Microvm, MicrovmEvent, MicrovmFilter,
+    MicrovmId, MicrovmOrigin, MicrovmState, Page, PageRequest, ProxyTokens, RunMicrovm, Secrets,
+    TimelineEntry, Timestamp,
     clock::SteadyClock,
     engine_events::{self, Sources},
     fleet::{Fleet, Parts},
@@ -251,6 +252,33 @@ impl Control {
     pub async fn timeline(&self, id: &MicrovmId) -> Result<Vec<TimelineEntry>, ControlError> {
         let row = self.row(id).await?;
         self.fleet.store.timeline(&row.id).await
+    }
+
+    /// # Errors
+    /// [`ControlError::MicrovmNotFound`].
+    pub async fn inspect(&self, id: &MicrovmId) -> Result<Inspection, ControlError> {
+        let row = self.row(id).await?;
+        let origin = match &row.checkpoint {
+            None => MicrovmOrigin::Image,
+            Some(checkpoint) => {
+                let found = self.fleet.store.checkpoint(checkpoint).await?;
+                match found.and_then(|found| found.name) {
+                    Some(name) => MicrovmOrigin::Checkpoint(name),
+                    None => MicrovmOrigin::NamelessCheckpoint,
+                }
+            }
+        };
+        let timeline = self.fleet.store.timeline(id).await?;
+        let microvm = row.view(&self.fleet.config);
+        Ok(Inspection { microvm, hooks: row.hooks, origin, timeline })
+    }
+
+    /// Every entry of every timeline since then, oldest first.
+    ///
+    /// # Errors
+    /// [`ControlError::Store`].
+    pub async fn history(&self, since: Timestamp) -> Result<Vec<MicrovmEvent>, ControlError> {
+        self.fleet.store.history(since).await
     }
 
     /// Every entry of every timeline from now on. A receiver that falls behind is told so and reads

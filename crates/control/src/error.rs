@@ -30,6 +30,8 @@ pub enum ControlError {
     CheckpointExists(CheckpointName),
     #[error("checkpoint {0} is being written, or a MicroVM is being made of it")]
     CheckpointBusy(CheckpointName),
+    #[error("the files of checkpoint {name} cannot be read: {reason}")]
+    CheckpointUnreadable { name: String, reason: String },
     #[error("{asked} forks are asked for; 1 to {max} can be made at once")]
     TooManyForks { asked: usize, max: usize },
     #[error("The run hook must be enabled in the MicroVM image to pass the run hook payload.")]

@@ -4,6 +4,7 @@ use crate::{
     ControlConfig, ControlError, Credentials, Logs, MicrovmEvent, MicrovmId, Outside,
     app_log::AppLogs,
     clock::SteadyClock,
+    file_changes::Looks,
     image_template::Templates,
     ingress::Ingress,
     keeper::{Beginning, Ends, Keeper, Message},
@@ -51,6 +52,8 @@ pub(crate) struct Fleet {
     /// Ends every task but those that write logs.
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
+    /// VMs that exist to look into checkpoints.
+    pub(crate) looks: Looks,
     /// Asks for a reconciliation before its time.
     pub(crate) reconcile: Notify,
     /// Held for reading from before a row is written until its keeper is there, and for writing by
@@ -118,6 +121,7 @@ impl Fleet {
             events: broadcast::Sender::new(LISTENER_EVENTS_MAX),
             stop,
             tasks: TaskTracker::new(),
+            looks: Looks::default(),
             reconcile: Notify::new(),
             admission: RwLock::new(()),
             refusing_runs: AtomicUsize::new(0),

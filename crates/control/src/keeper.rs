@@ -318,7 +318,6 @@ impl Keeper {
             let _ = self.fleet.events.send(MicrovmEvent {
                 id: self.row.id.clone(),
                 image: self.row.image.clone(),
-                state,
                 entry: TimelineEntry::from(mark),
             });
         }

@@ -16,6 +16,7 @@ mod control;
 mod credentials;
 mod engine_events;
 mod error;
+mod file_changes;
 mod fleet;
 mod idle;
 mod ids;
@@ -70,9 +71,9 @@ pub use logs::{
     LogStreamInfo, Logs, StreamChoice, StreamOrder, StreamQuery, TimeSpan,
 };
 pub use microvm::{
-    AutoResume, IdlePolicy, LogTarget, Logging, MAXIMUM_DURATION, Mark, Microvm, MicrovmEvent,
-    MicrovmFilter, MicrovmState, Page, PageRequest, RUN_HOOK_PAYLOAD_BYTES_MAX, RunMicrovm,
-    TimelineEntry,
+    AutoResume, IdlePolicy, Inspection, LogTarget, Logging, MAXIMUM_DURATION, Mark, Microvm,
+    MicrovmEvent, MicrovmFilter, MicrovmOrigin, MicrovmState, Page, PageRequest,
+    RUN_HOOK_PAYLOAD_BYTES_MAX, RunMicrovm, TimelineEntry,
 };
 pub use proxy_token::{
     BadToken, Grant, Ingress, ProxyTokens, Reach, TOKEN_CHARS_MAX, TOKEN_LIFE_MAX,

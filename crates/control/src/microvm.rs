@@ -1,8 +1,8 @@
 //! MicroVMs as callers see them: what is asked for, what is answered.
 
 use crate::{
-    ClientToken, ImageArn, ImageName, ImageVersion, LogGroup, LogStream, MicrovmId, RoleArn,
-    Timestamp,
+    CheckpointName, ClientToken, Hooks, ImageArn, ImageName, ImageVersion, LogGroup, LogStream,
+    MicrovmId, RoleArn, Timestamp,
 };
 use std::time::Duration;
 
@@ -247,11 +247,29 @@ crate::image::wire_names!(pub Mark {
     Checkpointed => "checkpointed",
 });
 
+/// All that is recorded of a MicroVM.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Inspection {
+    pub microvm: Microvm,
+    pub hooks: Hooks,
+    /// Whether it was made of a checkpoint; that one's name, where it is there still and has one.
+    pub origin: MicrovmOrigin,
+    pub timeline: Vec<TimelineEntry>,
+}
+
+/// What a MicroVM was made of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MicrovmOrigin {
+    Image,
+    Checkpoint(CheckpointName),
+    /// A fork's, or one that was deleted since.
+    NamelessCheckpoint,
+}
+
 /// Sent to every listener of `Control::events` when it has been recorded.
 #[derive(Clone, PartialEq, Debug)]
 pub struct MicrovmEvent {
     pub id: MicrovmId,
     pub image: ImageName,
-    pub state: MicrovmState,
     pub entry: TimelineEntry,
 }

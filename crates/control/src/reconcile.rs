@@ -84,6 +84,12 @@ impl Fleet {
 
     async fn on_host(&self) -> Result<HashMap<MicrovmId, OnHost>, ControlError> {
         let listed = self.outside.engine.list().await?;
+        for Listing { id, .. } in &listed {
+            if self.looks.is_stray(id) {
+                info!(vm = %id, "left behind by a look into a checkpoint: removed");
+                self.outside.engine.stop(id, None).await?;
+            }
+        }
         let known = listed.into_iter().filter_map(|Listing { id, state }| {
             let on_host = match state {
                 VmState::Running => OnHost::Running,

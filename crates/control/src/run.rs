@@ -63,7 +63,6 @@ pub(crate) async fn admit(
     let _ = fleet.events.send(MicrovmEvent {
         id: row.id.clone(),
         image: row.image.clone(),
-        state: answer.state,
         entry: TimelineEntry::from(mark),
     });
     fleet.keep(row, Beginning::New { accepted });

@@ -2,7 +2,7 @@
 //! all of them watch the one life, and only its keeper changes it.
 
 use crate::{
-    Control, ControlError, Hold, MicrovmId, Traffic,
+    Control, ControlError, Hold, Microvm, MicrovmId, MicrovmState, Traffic,
     fleet::Handle,
     ingress::Ingress,
     life::{Event, Life, Phase},
@@ -29,7 +29,7 @@ pub enum NotRunning {
     #[error("MicroVM {id} has ended: {reason}")]
     Ended { id: MicrovmId, reason: String },
     #[error("MicroVM {id} was {} for {} s", .state.as_str(), RUNNING_WAIT_MAX.as_secs())]
-    TookTooLong { id: MicrovmId, state: crate::MicrovmState },
+    TookTooLong { id: MicrovmId, state: MicrovmState },
     #[error("the control plane failed")]
     Control(#[from] ControlError),
 }
@@ -87,6 +87,24 @@ impl Control {
                 return Err(self.why_gone(id).await);
             }
         }
+    }
+
+    /// The MicroVM once no transition of it is under way, or after [`RUNNING_WAIT_MAX`].
+    ///
+    /// # Errors
+    /// [`ControlError::MicrovmNotFound`].
+    pub async fn settled(&self, id: &MicrovmId) -> Result<Microvm, ControlError> {
+        if let Some(mut handle) = self.fleet.keeper(id) {
+            let settled = handle.life.wait_for(|life| match life.state() {
+                MicrovmState::Running | MicrovmState::Suspended | MicrovmState::Terminated => true,
+                MicrovmState::Pending | MicrovmState::Suspending | MicrovmState::Terminating => {
+                    false
+                }
+            });
+            // Too late, or its keeper is gone: either is told by its row.
+            let _ = tokio::time::timeout(RUNNING_WAIT_MAX, settled).await;
+        }
+        self.get_microvm(id).await
     }
 
     async fn why_gone(&self, id: &MicrovmId) -> NotRunning {

@@ -15,7 +15,7 @@ use crate::{
 };
 use agents::client::Transport;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -134,6 +134,14 @@ impl Launcher {
     /// [`SecretError`], whose hint says what to do.
     pub async fn check_signing_secret(&self) -> Result<(), SecretError> {
         self.inner.signing.keys().await.map(|_| ())
+    }
+
+    /// Sessions by the id of the VM that each was given last.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the database cannot be read.
+    pub async fn sessions_by_vm(&self) -> Result<HashMap<String, String>, StoreError> {
+        self.inner.store.sessions_by_vm().await
     }
 
     /// All that happens from now on.

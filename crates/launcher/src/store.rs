@@ -15,6 +15,7 @@ use sqlx::{
     },
 };
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -205,6 +206,17 @@ impl Store {
                 .map_err(|source| StoreError::Query { action: "look an event up", source })?;
         // A session id that does not parse was not written by us: as good as no row.
         Ok(found.and_then(|(session, vm)| Some((SessionId::new(session).ok()?, vm))))
+    }
+
+    /// The session that each VM was launched for, where it is that session's newest.
+    pub(crate) async fn sessions_by_vm(&self) -> Result<HashMap<String, String>, StoreError> {
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT microvm_id, session_id FROM launches WHERE microvm_id IS NOT NULL",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|source| StoreError::Query { action: "list the sessions", source })?;
+        Ok(rows.into_iter().collect())
     }
 
     /// Notes that `event` was answered with `microvm_id`.

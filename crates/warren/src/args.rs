@@ -3,6 +3,12 @@
 //! Values are parsed here into the types that the commands use, so that a command never sees a
 //! string that could still be wrong. The environment is not read here: see [`crate::config`].
 
+mod life;
+
+pub(crate) use life::{
+    Attach, Checkpoint, CheckpointCommand, Cp, Events, Fork, Place, Run, Top, Vms,
+};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -89,8 +95,18 @@ pub(crate) enum Command {
     /// List the VMs
     #[command(after_help = "Examples:\n  warren ps\n  warren ps --all --json | jq -r .microvm_id")]
     Ps(Ps),
+    /// Show what there is to know of a VM: its record, its hooks, the timeline of its life
+    #[command(after_help = "Examples:\n  warren inspect 3f2a\n  \
+        warren inspect 3f2a --json | jq '.timeline[] | {event, took_ms}'")]
+    Inspect { vm: String },
+    /// Show what the VMs use of this machine, again and again
+    Top(Top),
+    /// Show every step in the lives of the VMs, with its reason
+    Events(Events),
     /// Show what the VMs' applications print
     Logs(Logs),
+    /// Show a VM's serial console
+    Attach(Attach),
     /// Open a shell in a VM
     #[command(after_help = "Examples:\n  warren shell microvm-3f2a\n  \
         warren shell 3f2a -- bash -l\n\nA VM is named by its id or any beginning of it that is unique.")]
@@ -100,6 +116,22 @@ pub(crate) enum Command {
         tar c . | warren exec 3f2a -- tar x -C /workspace\n\n\
         The exit code is the command's.")]
     Exec(Exec),
+    /// Copy files to and from a VM
+    Cp(Cp),
+    /// Run a VM of an image, or from a checkpoint
+    Run(Run),
+    /// Suspend VMs to disk
+    #[command(after_help = "Examples:\n  warren suspend 3f2a\n\n\
+        A suspended VM uses no memory and no CPU; its processes, files and listening sockets are\n\
+        there again after warren resume. Its maximum duration goes on.")]
+    Suspend(Vms),
+    /// Let suspended VMs go on
+    #[command(after_help = "Examples:\n  warren resume 3f2a")]
+    Resume(Vms),
+    /// Copy a running VM with all its processes
+    Fork(Fork),
+    /// Keep VMs as they are now, to run others from
+    Checkpoint(Checkpoint),
     /// End VMs
     #[command(after_help = "Examples:\n  warren rm 3f2a\n  warren rm --all")]
     Rm(Rm),
@@ -382,9 +414,19 @@ mod tests {
                 "doctor",
                 "env",
                 "ps",
+                "inspect",
+                "top",
+                "events",
                 "logs",
+                "attach",
                 "shell",
                 "exec",
+                "cp",
+                "run",
+                "suspend",
+                "resume",
+                "fork",
+                "checkpoint",
                 "rm",
                 "secret",
                 "image",

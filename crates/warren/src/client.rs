@@ -4,8 +4,10 @@
 //! speaks to the AWS services there and to Warren's own; only the signing name differs.
 
 mod exec;
+mod lines;
 
 pub(crate) use exec::{ExecStream, Sender};
+pub(crate) use lines::Lines;
 
 use crate::{
     config::Credentials,
@@ -27,7 +29,7 @@ use hyper::{
     header::{CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -260,6 +262,27 @@ impl Client {
         parse(path, &body)
     }
 
+    /// As [`Client::own`], posting a JSON document.
+    pub(crate) async fn own_post<A: DeserializeOwned>(
+        &self,
+        path: &str,
+        document: &impl Serialize,
+    ) -> Result<A, ClientError> {
+        let body = serde_json::to_vec(document)
+            .map_err(|e| ClientError::BadAnswer { path: path.to_owned(), reason: e.to_string() })?;
+        let headers = &[(CONTENT_TYPE.as_str(), "application/json")];
+        let method = Method::POST;
+        let call = Call { service: SERVICE, method, path, headers, body: body.into() };
+        let body = read_body(path, self.send(call).await?).await?;
+        parse(path, &body)
+    }
+
+    /// The answer of Warren's own service as it comes.
+    pub(crate) async fn own_stream(&self, path: &str) -> Result<Response<Incoming>, ClientError> {
+        let method = Method::GET;
+        self.send(Call { service: SERVICE, method, path, headers: &[], body: Bytes::new() }).await
+    }
+
     /// A call of an AWS service of the JSON protocol: `target` is the X-Amz-Target.
     pub(crate) async fn json_rpc(
         &self,
@@ -365,6 +388,7 @@ mod tests {
     fn vm(id: &str, state: &str) -> Vm {
         Vm {
             microvm_id: id.into(),
+            session_id: None,
             image: "i".into(),
             version: "1.0".into(),
             state: state.into(),

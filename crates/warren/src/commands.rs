@@ -1,20 +1,26 @@
 //! One function a command: it reads its arguments, asks the service or does the work, and prints.
 
-mod attach;
 mod completions;
+mod cp;
 mod env;
+mod exec;
 mod image;
+mod life;
 mod logs;
+mod look;
 pub(crate) mod platform;
 mod secret;
 mod up;
 mod vms;
 
-pub(crate) use attach::{exec, shell};
 pub(crate) use completions::completions;
+pub(crate) use cp::cp;
 pub(crate) use env::env;
+pub(crate) use exec::{exec, shell};
 pub(crate) use image::image;
+pub(crate) use life::{checkpoint, fork, resume, run, suspend};
 pub(crate) use logs::logs;
+pub(crate) use look::{attach, events, inspect, top};
 pub(crate) use platform::platform;
 pub(crate) use secret::{get as get_secret, secret};
 pub(crate) use up::{down, up};

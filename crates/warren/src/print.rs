@@ -69,6 +69,7 @@ pub(crate) struct Printer {
     talk: Talk,
     out_colored: bool,
     err_colored: bool,
+    out_is_terminal: bool,
 }
 
 impl Printer {
@@ -82,6 +83,7 @@ impl Printer {
         Self {
             out_colored: colored(io::stdout().is_terminal()),
             err_colored: colored(io::stderr().is_terminal()),
+            out_is_terminal: io::stdout().is_terminal(),
             out: Mutex::new(Box::new(io::stdout())),
             err: Mutex::new(Box::new(io::stderr())),
             format,
@@ -95,6 +97,11 @@ impl Printer {
 
     pub(crate) fn talk(&self) -> Talk {
         self.talk
+    }
+
+    /// Whether standard output is a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.out_is_terminal
     }
 
     /// Whether progress may be drawn on standard error.
@@ -251,6 +258,7 @@ pub(crate) mod capture {
             talk,
             out_colored: false,
             err_colored: false,
+            out_is_terminal: false,
         };
         (printer, out, err)
     }

@@ -4,6 +4,13 @@
 //! JSON; a build's progress is JSON lines; a command in a VM is an HTTP upgrade to frames of
 //! [`Up`] and [`Down`]: a big-endian u32 of the length, then postcard.
 
+mod life;
+
+pub(crate) use life::{
+    Begun, Checkpoint, CheckpointRequest, Event, FileChange, ForkRequest, HookCalls, Idle,
+    Inspection, Origin, RunRequest, Step,
+};
+
 use crate::{config::LauncherMode, print::Row};
 use bytes::Bytes;
 use control::Hook;
@@ -16,6 +23,8 @@ use wire::{ExitStatus, TerminalSize};
 pub(crate) const SERVICE: &str = "warren";
 pub(crate) const VMS: &str = "/_warren/v1/vms";
 pub(crate) const IMAGES: &str = "/_warren/v1/images";
+pub(crate) const CHECKPOINTS: &str = "/_warren/v1/checkpoints";
+pub(crate) const EVENTS: &str = "/_warren/v1/events";
 pub(crate) const STATUS: &str = "/_warren/v1/status";
 pub(crate) const SHUTDOWN: &str = "/_warren/v1/shutdown";
 pub(crate) const CHECKS: &str = "/_warren/v1/checks";
@@ -45,6 +54,8 @@ pub(crate) fn decode<M: DeserializeOwned>(frame: &[u8]) -> io::Result<M> {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Vm {
     pub(crate) microvm_id: String,
+    /// The session that it serves, where the launcher runs here.
+    pub(crate) session_id: Option<String>,
     pub(crate) image: String,
     pub(crate) version: String,
     pub(crate) state: String,
@@ -66,17 +77,23 @@ pub(crate) struct Launch {
     pub(crate) run_hook_answered_ms: f64,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Usage {
     pub(crate) pss_kib: u64,
     pub(crate) cpu_ms: u64,
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
+    pub(crate) disk_read_bytes: u64,
+    pub(crate) disk_written_bytes: u64,
+    /// What it wrote on top of its image's disk.
+    pub(crate) disk_bytes: u64,
+    /// The saved memory of a suspended VM.
+    pub(crate) saved_bytes: u64,
 }
 
 impl Row for Vm {
     const HEADS: &'static [&'static str] =
-        &["MICROVM", "IMAGE", "STATE", "STARTED", "MEMORY", "CPU", "SENT", "RECEIVED"];
+        &["MICROVM", "SESSION", "IMAGE", "STATE", "STARTED", "MEMORY", "CPU", "SENT", "RECEIVED"];
 
     fn cells(&self) -> Vec<String> {
         let usage = |show: fn(&Usage) -> String| self.usage.as_ref().map_or("-".into(), show);
@@ -86,6 +103,7 @@ impl Row for Vm {
         };
         vec![
             self.microvm_id.clone(),
+            self.session_id.clone().unwrap_or_else(|| "-".into()),
             format!("{}:{}", self.image, self.version),
             state,
             self.started_at.clone(),
@@ -279,6 +297,7 @@ mod tests {
     fn a_row_has_a_cell_for_each_head() {
         let vm = Vm {
             microvm_id: "microvm-1".into(),
+            session_id: None,
             image: "claude-worker".into(),
             version: "1.0".into(),
             state: "RUNNING".into(),

@@ -4,8 +4,12 @@
 //! reach it: the relay of theirs leads to a port that has AWS' API alone.
 
 mod answer;
+mod checkpoints;
+mod console;
+mod events;
 mod exec;
 mod images;
+mod life;
 mod vms;
 
 pub(crate) use images::{Upload, start_build};
@@ -59,9 +63,21 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route(protocol::STATUS, get(status))
         .route(protocol::CHECKS, get(checks))
         .route(protocol::SHUTDOWN, post(shutdown))
-        .route(protocol::VMS, get(vms::list))
-        .route(&format!("{}/{{id}}", protocol::VMS), delete(vms::remove))
+        .route(protocol::VMS, get(vms::list).post(life::run))
+        .route(&format!("{}/{{id}}", protocol::VMS), get(vms::inspect).delete(vms::remove))
         .route(&format!("{}/{{id}}/exec", protocol::VMS), post(exec::exec))
+        .route(&format!("{}/{{id}}/console", protocol::VMS), get(console::console))
+        .route(&format!("{}/{{id}}/suspend", protocol::VMS), post(life::suspend))
+        .route(&format!("{}/{{id}}/resume", protocol::VMS), post(life::resume))
+        .route(&format!("{}/{{id}}/forks", protocol::VMS), post(life::fork))
+        .route(&format!("{}/{{id}}/checkpoints", protocol::VMS), post(checkpoints::make))
+        .route(protocol::CHECKPOINTS, get(checkpoints::list))
+        .route(&format!("{}/{{name}}", protocol::CHECKPOINTS), delete(checkpoints::remove))
+        .route(
+            &format!("{}/{{from}}/changes/{{to}}", protocol::CHECKPOINTS),
+            get(checkpoints::changes),
+        )
+        .route(protocol::EVENTS, get(events::events))
         .route(protocol::IMAGES, get(images::list).post(images::build))
         .route(&format!("{}/{{name}}", protocol::IMAGES), delete(images::remove))
         .with_state(service)

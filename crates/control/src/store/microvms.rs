@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     AutoResume, ClientToken, ControlError, Hooks, IdlePolicy, ImageName, ImageVersion, LogGroup,
-    LogStream, LogTarget, Mark, MicrovmFilter, MicrovmId, Page, PageRequest, RoleArn,
+    LogStream, LogTarget, Mark, MicrovmEvent, MicrovmFilter, MicrovmId, Page, PageRequest, RoleArn,
     TimelineEntry, Timestamp, clock::Steady, life::Life,
 };
 use engine::{CheckpointId, TemplateId};
@@ -298,20 +298,34 @@ impl Store {
         .fetch_all(&self.state.readers)
         .await
         .map_err(&failed)?;
-        rows.iter()
-            .map(|row| {
-                let mark: &str = row.try_get("mark").map_err(&failed)?;
-                let elapsed_us: i64 = row.try_get("elapsed_us").map_err(&failed)?;
-                let took_us: Option<i64> = row.try_get("took_us").map_err(&failed)?;
-                Ok(TimelineEntry {
-                    mark: variant("a mark", Mark::ALL, Mark::as_str, mark)?,
-                    at: at(row.try_get("at").map_err(&failed)?),
-                    elapsed_ms: elapsed_us as f64 / 1000.0,
-                    took_ms: took_us.map(|us| us as f64 / 1000.0),
-                    detail: row.try_get("detail").map_err(&failed)?,
-                })
+        rows.iter().map(read_mark).collect()
+    }
+
+    /// Entries of all timelines since then, oldest first.
+    pub(crate) async fn history(
+        &self,
+        since: Timestamp,
+    ) -> Result<Vec<MicrovmEvent>, ControlError> {
+        let failed = doing("reading what happened");
+        let rows = sqlx::query(
+            "SELECT m.microvm, v.image, m.mark, m.at, m.elapsed_us, m.took_us, m.detail
+             FROM microvm_marks m JOIN microvms v ON v.id = m.microvm
+             WHERE m.at >= $1 ORDER BY m.at, m.microvm, m.position",
+        )
+        .bind(since.ms())
+        .fetch_all(&self.state.readers)
+        .await
+        .map_err(&failed)?;
+        let read = |row: &SqliteRow| {
+            let id: &str = row.try_get("microvm").map_err(&failed)?;
+            let image: &str = row.try_get("image").map_err(&failed)?;
+            Ok(MicrovmEvent {
+                id: stored_id("a MicroVM's id", MicrovmId::parse(id))?,
+                image: stored_id("an image's name", ImageName::parse(image))?,
+                entry: read_mark(row)?,
             })
-            .collect()
+        };
+        rows.iter().map(read).collect()
     }
 
     /// Removes what ended before `before`, with its marks and client tokens.
@@ -371,6 +385,20 @@ async fn insert_mark(
     .await
     .map_err(doing("writing a timeline"))?;
     Ok(())
+}
+
+fn read_mark(row: &SqliteRow) -> Result<TimelineEntry, ControlError> {
+    let failed = doing("reading a timeline");
+    let mark: &str = row.try_get("mark").map_err(&failed)?;
+    let elapsed_us: i64 = row.try_get("elapsed_us").map_err(&failed)?;
+    let took_us: Option<i64> = row.try_get("took_us").map_err(&failed)?;
+    Ok(TimelineEntry {
+        mark: variant("a mark", Mark::ALL, Mark::as_str, mark)?,
+        at: at(row.try_get("at").map_err(&failed)?),
+        elapsed_ms: elapsed_us as f64 / 1000.0,
+        took_ms: took_us.map(|us| us as f64 / 1000.0),
+        detail: row.try_get("detail").map_err(&failed)?,
+    })
 }
 
 fn micros(duration: Duration) -> i64 {

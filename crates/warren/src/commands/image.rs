@@ -3,15 +3,14 @@
 use super::Context;
 use crate::{
     args,
-    client::{Call, Client, ClientError},
+    client::{Call, Client, ClientError, Lines},
     failure::{Exit, Failure, Outcome, Remedy},
     image_file::{self, ImageFile, Overrides},
     print::Format,
     progress::Progress,
     protocol::{ARTIFACT_BYTES_MAX, BuildLine, IMAGE_HEADER, IMAGES, Image, ImageRequest, SERVICE},
 };
-use http_body_util::BodyExt;
-use hyper::{Method, Response, body::Incoming};
+use hyper::Method;
 use std::{
     fs,
     io::{self, Cursor, Read, Seek, Write},
@@ -101,7 +100,7 @@ async fn build(context: &Context, client: &Client, build: args::ImageBuild) -> O
             body: artifact.into(),
         })
         .await?;
-    let mut lines = Lines::new(answer);
+    let mut lines = Lines::new(IMAGES, answer);
     let mut progress = Progress::new(&context.printer);
     while let Some(line) = lines.next().await? {
         if context.printer.format() == Format::Json {
@@ -194,40 +193,6 @@ fn add<W: Write + Seek>(zip: &mut ZipWriter<W>, dir: &Path, path: &Path) -> Resu
     } else {
         // Sockets and devices have no place in an artifact.
         Ok(())
-    }
-}
-
-/// JSON lines of an answer, as they come.
-struct Lines {
-    answer: Response<Incoming>,
-    buffer: Vec<u8>,
-}
-
-/// Longest line of a build's progress, in bytes.
-const LINE_BYTES_MAX: usize = 1024 * 1024;
-
-impl Lines {
-    fn new(answer: Response<Incoming>) -> Self {
-        Self { answer, buffer: Vec::new() }
-    }
-
-    async fn next(&mut self) -> Result<Option<BuildLine>, ClientError> {
-        let bad = |reason: String| ClientError::BadAnswer { path: IMAGES.into(), reason };
-        loop {
-            if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
-                let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                return serde_json::from_slice(&line).map(Some).map_err(|e| bad(e.to_string()));
-            }
-            if self.buffer.len() > LINE_BYTES_MAX {
-                return Err(bad(format!("a line is over {LINE_BYTES_MAX} bytes")));
-            }
-            let Some(frame) = self.answer.body_mut().frame().await else { return Ok(None) };
-            let frame =
-                frame.map_err(|source| ClientError::Broken { path: IMAGES.into(), source })?;
-            if let Ok(data) = frame.into_data() {
-                self.buffer.extend_from_slice(&data);
-            }
-        }
     }
 }
 

@@ -54,11 +54,22 @@ impl Refused {
 
     pub(crate) fn control(error: &ControlError) -> Self {
         let status = match error {
-            ControlError::BadId(_) | ControlError::BadImageSpec(_) => StatusCode::BAD_REQUEST,
+            ControlError::BadId(_)
+            | ControlError::BadImageSpec(_)
+            | ControlError::RunHookDisabled
+            | ControlError::PayloadTooLong { .. }
+            | ControlError::BadMaximumDuration { .. }
+            | ControlError::TooManyForks { .. } => StatusCode::BAD_REQUEST,
             ControlError::MicrovmNotFound(_)
+            | ControlError::NoActiveVersion { .. }
+            | ControlError::CheckpointNotFound(_)
             | ControlError::ImageNotFound(_)
             | ControlError::VersionNotFound { .. } => StatusCode::NOT_FOUND,
             ControlError::WrongState { .. }
+            | ControlError::CheckpointExists(_)
+            | ControlError::CheckpointBusy(_)
+            | ControlError::MemoryQuota { .. }
+            | ControlError::TerminatingAll
             | ControlError::AlreadyTerminated(_)
             | ControlError::ImageBusy { .. }
             | ControlError::ImageInUse(_)

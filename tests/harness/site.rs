@@ -109,6 +109,14 @@ impl Site {
             ("WARREN_PLATFORM_LISTEN", format!("127.0.0.1:{}", self.platform_port)),
             ("WARREN_PLATFORM_BASE_URL", format!("http://127.0.0.1:{}", self.platform_port)),
             ("WARREN_LAUNCHER_ENVIRONMENT_ID", self.environment_id.clone()),
+            // Tests launch, suspend and look more often than a user of AWS may.
+            ("WARREN_LIMITS_RUN_PER_S", "0".to_owned()),
+            ("WARREN_LIMITS_RESUME_PER_S", "0".to_owned()),
+            ("WARREN_LIMITS_SUSPEND_PER_S", "0".to_owned()),
+            ("WARREN_LIMITS_TERMINATE_PER_S", "0".to_owned()),
+            ("WARREN_LIMITS_GET_PER_S", "0".to_owned()),
+            ("WARREN_LIMITS_AUTH_TOKEN_PER_S", "0".to_owned()),
+            ("WARREN_LIMITS_SHELL_AUTH_TOKEN_PER_S", "0".to_owned()),
         ]
     }
 

@@ -75,6 +75,12 @@ impl Principal {
         &self.account
     }
 
+    /// Whether a decision about this caller may depend on the tags of what is asked for.
+    pub(crate) fn reads_resource_tags(&self) -> bool {
+        let own = self.identity.policies.iter();
+        own.chain(self.session_policy.as_deref()).any(|policy| policy.reads_resource_tags)
+    }
+
     /// `AIDA…`, or `AROA…:session`.
     #[must_use]
     pub fn user_id(&self) -> &str {
@@ -225,10 +231,23 @@ impl Authenticator {
         }
     }
 
-    /// Whether the role's trust policy lets this service (`lambda.amazonaws.com`) assume it.
-    pub(crate) fn service_is_trusted(&self, role_name: &str, service: &str) -> bool {
-        let trust = self.directory.trust(role_name, Asker::Service(service), &Context::default());
+    /// Whether the role's trust policy lets this service (`lambda.amazonaws.com`) assume it on behalf
+    /// of `source`, an ARN of this account.
+    pub(crate) fn service_is_trusted(&self, role_name: &str, service: &str, source: &str) -> bool {
+        let context = Context::default()
+            .with("aws:SourceAccount", self.account.clone())
+            .with("aws:SourceArn", source);
+        let trust = self.directory.trust(role_name, Asker::Service(service), &context);
         matches!(trust, Trust::Named)
+    }
+
+    /// Whether a role's own policies let it do this: for what a service does with a role that it
+    /// was given. A role that does not exist may do nothing.
+    pub(crate) fn role_may(&self, role_name: &str, action: &str, resource: &str) -> bool {
+        let context = Context::default();
+        let request = Request { action, resource: Some(resource), context: &context };
+        let identity = self.directory.role(role_name);
+        identity.is_some_and(|role| decide(&role.policies, &request) == Decision::Allowed)
     }
 
     pub(crate) fn role_exists(&self, role_name: &str) -> bool {
@@ -252,7 +271,9 @@ impl Authenticator {
         session_name: &str,
     ) -> Option<Principal> {
         let name = role.name();
-        if !self.service_is_trusted(name, service) {
+        // Which resource it acts for is not known here; that it is one of this account is.
+        let source = format!("arn:aws:lambda:{}:{}:*", self.region, self.account);
+        if !self.service_is_trusted(name, service, &source) {
             return None;
         }
         let identity = self.directory.role(name)?;

@@ -47,7 +47,7 @@ fn all(members: &[Member]) -> Map<String, Value> {
             let location = match member.location {
                 Location::Body => Value::Null,
                 Location::Label => json!("uri"),
-                Location::Query => json!("querystring"),
+                Location::Query(_) => json!("querystring"),
             };
             let description = match member.presence {
                 Presence::Unavailable => Value::Null,
@@ -109,6 +109,7 @@ fn inputs_are_those_of_the_service_models() {
 
 #[test]
 fn every_operation_of_lambda_microvms_is_known_by_name() {
-    let lambda = SERVICES.iter().find(|service| service.signing_name == "lambda").unwrap();
-    assert_eq!(lambda.operations.len() + lambda.unavailable.len(), 24 + 6);
+    let lambda = SERVICES.iter().filter(|service| service.signing_name == "lambda");
+    let known = lambda.map(|service| service.operations.len() + service.unavailable.len());
+    assert_eq!(known.sum::<usize>(), 24 + 6);
 }

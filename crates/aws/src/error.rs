@@ -13,12 +13,14 @@ pub(crate) struct ApiError {
     pub(crate) code: Cow<'static, str>,
     pub(crate) status: StatusCode,
     pub(crate) message: Option<String>,
+    /// How its shape names the message, where that is not what its service's other errors do.
+    pub(crate) message_member: Option<&'static str>,
     /// The other members of the shape.
     pub(crate) members: Map<String, Value>,
     /// Seconds after which a retry may help, as the `Retry-After` header.
     pub(crate) retry_after_s: Option<u32>,
     /// What really happened, for the log only.
-    pub(crate) internal: Option<String>,
+    pub(crate) internal: Option<Box<str>>,
 }
 
 impl ApiError {
@@ -31,6 +33,7 @@ impl ApiError {
             code: code.into(),
             status,
             message: Some(message.into()),
+            message_member: None,
             members: Map::new(),
             retry_after_s: None,
             internal: None,
@@ -54,7 +57,7 @@ impl ApiError {
         let message =
             "The service encountered an internal error. Look for the request id in Warren's log.";
         let mut answer = Self::new(code, StatusCode::INTERNAL_SERVER_ERROR, message);
-        answer.internal = Some(text);
+        answer.internal = Some(text.into());
         answer
     }
 

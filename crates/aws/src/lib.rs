@@ -8,6 +8,7 @@
 mod auth;
 #[cfg(test)]
 mod conformance;
+mod connectors;
 mod error;
 mod iam;
 mod logs;
@@ -21,11 +22,14 @@ mod service;
 mod shape;
 mod sigv4;
 mod sts;
+mod tags;
+mod throttle;
 
 pub use auth::{Access, AuthError, AuthSettings, Authenticator, CLOCK_SKEW, Denied, Principal};
 pub use iam::{AccessKey, Arn, Context, IamConfig, IamError, PolicyError, RoleConfig, UserConfig};
 pub use object_reader::{ObjectFault, ObjectReader, ObjectReason, RoleObject};
 pub use server::{REQUEST_BODY_BYTES_MAX, REQUEST_BODY_TIME_MAX, router};
+pub use throttle::{Rates, Throttles};
 
 use control::Control;
 use std::sync::Arc;
@@ -36,11 +40,18 @@ use tokio_util::task::TaskTracker;
 pub struct AwsState {
     pub control: Arc<Control>,
     pub authenticator: Arc<Authenticator>,
+    pub throttles: Arc<Throttles>,
     /// Takes every call, which outlives its client, so that what was begun is ended. Its owner waits
     /// for it after the server has stopped.
     pub calls: TaskTracker,
 }
 
 /// Every service here; adding one is a module and a line.
-static SERVICES: &[&service::Service] =
-    &[&microvms::SERVICE, &secrets::SERVICE, &sts::SERVICE, &logs::SERVICE];
+static SERVICES: &[&service::Service] = &[
+    &microvms::SERVICE,
+    &tags::SERVICE,
+    &connectors::SERVICE,
+    &secrets::SERVICE,
+    &sts::SERVICE,
+    &logs::SERVICE,
+];

@@ -39,6 +39,21 @@ impl Reply {
         Self { status: StatusCode::OK, body: Some(body) }
     }
 
+    /// 204.
+    pub(crate) fn no_content() -> Self {
+        Self { status: StatusCode::NO_CONTENT, body: None }
+    }
+
+    /// 201.
+    pub(crate) fn created(body: Value) -> Self {
+        Self { status: StatusCode::CREATED, body: Some(body) }
+    }
+
+    /// 202.
+    pub(crate) fn accepted(body: Value) -> Self {
+        Self { status: StatusCode::ACCEPTED, body: Some(body) }
+    }
+
     /// 200 without a body, as JSON 1.1 operations without output answer.
     pub(crate) fn empty() -> Self {
         Self { status: StatusCode::OK, body: None }
@@ -89,11 +104,12 @@ pub(crate) fn decode_json(
         request.insert(name.to_owned(), Value::String(value));
     }
     let members = input.members().iter();
-    for member in members.filter(|member| member.location == Location::Query) {
+    for member in members {
+        let Location::Query(wire_name) = member.location else { continue };
         // A member of the query cannot be smuggled in by the body.
         request.remove(member.name);
         let values: Vec<String> =
-            form(query).filter(|(name, _)| name == member.name).map(|(_, value)| value).collect();
+            form(query).filter(|(name, _)| name == wire_name).map(|(_, value)| value).collect();
         if let Some(value) = from_texts(member.shape, values) {
             request.insert(member.name.to_owned(), value);
         }
@@ -195,7 +211,8 @@ pub(crate) fn encode(reply: Reply, frame: &Frame<'_>) -> Response {
 pub(crate) fn encode_error(error: &ApiError, frame: &Frame<'_>) -> Response {
     let message = error.message.clone().map_or(Value::Null, Value::String);
     let mut members = error.members.clone();
-    members.insert(frame.message_member.to_owned(), message);
+    let message_member = error.message_member.unwrap_or(frame.message_member);
+    members.insert(message_member.to_owned(), message);
     let mut response = match frame.protocol {
         Protocol::RestJson => {
             let body = Value::Object(members).to_string();

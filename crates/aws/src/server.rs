@@ -4,6 +4,7 @@ use crate::{
     AwsState,
     error::ApiError,
     iam::Context,
+    microvms,
     protocol::{Frame, Protocol, Reply, decode_form, decode_json, encode, encode_error},
     route::{Found, NotFound, find, form_of},
     service::Call,
@@ -138,6 +139,11 @@ async fn perform(
     let mut context = Context::default();
     if let Some(ConnectInfo(address)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() {
         context.set("aws:SourceIp", address.ip().to_string());
+    }
+    if let Err(throttled) = state.throttles.take(operation.name, Instant::now()) {
+        // On AWS a quota that is used up is told before a rate that is.
+        let full = operation.name == "RunMicrovm" && state.control.memory_is_full().await;
+        return Err(if full { microvms::memory_quota() } else { throttled });
     }
     let calls = state.calls.clone();
     let call = Call { state, service, operation, principal, input, context };

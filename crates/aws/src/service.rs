@@ -12,11 +12,15 @@ use crate::{
     protocol::{Protocol, Reply},
     shape::Shape,
 };
+use control::RoleArn;
 use futures::future::BoxFuture;
 use http::Method;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::Arc;
+
+/// The service that roles are passed to.
+const LAMBDA: &str = "lambda.amazonaws.com";
 
 /// A service behind one signing name.
 pub(crate) struct Service {
@@ -74,6 +78,14 @@ impl Call {
         self.authorize_action(&self.action(), Some(resource), &Context::default())
     }
 
+    /// As [`Call::authorize`], with condition keys that this request or its resource brings.
+    ///
+    /// # Errors
+    /// As [`Call::authorize`].
+    pub(crate) fn authorize_with(&self, resource: &str, more: &Context) -> Result<(), ApiError> {
+        self.authorize_action(&self.action(), Some(resource), more)
+    }
+
     /// Whether the caller may perform this operation on anything at all: for an answer about what
     /// does not exist.
     ///
@@ -100,6 +112,38 @@ impl Call {
             tracing::info!(%denied.principal, %denied.action, %denied.resource, "denied");
             access_denied
         })
+    }
+
+    /// The caller may give this role to Lambda, and Lambda may take it. Where it may not, AWS names
+    /// the caller's right all the same.
+    ///
+    /// # Errors
+    /// AccessDenied that names `iam:PassRole` and the role.
+    /// `source` is the ARN of what the role is for.
+    pub(crate) fn authorize_pass_role(&self, role: &RoleArn, source: &str) -> Result<(), ApiError> {
+        self.authorize_to_pass(role)?;
+        let authenticator = &self.state.authenticator;
+        let exists = authenticator.role_exists(role.name()) && role.account() == self.account();
+        let problem = if !exists {
+            "because the role does not exist"
+        } else if !authenticator.service_is_trusted(role.name(), LAMBDA, source) {
+            "because the role's trust policy does not let lambda.amazonaws.com assume it"
+        } else {
+            return Ok(());
+        };
+        Err(self.access_denied(format!(
+            "User: {} is not authorized to perform: iam:PassRole on resource: {role} {problem}",
+            self.principal.arn()
+        )))
+    }
+
+    /// The caller may give this role to Lambda.
+    ///
+    /// # Errors
+    /// As [`Call::authorize`].
+    pub(crate) fn authorize_to_pass(&self, role: &RoleArn) -> Result<(), ApiError> {
+        let context = Context::default().with("iam:PassedToService", LAMBDA);
+        self.authorize_action("iam:PassRole", Some(role.as_str()), &context)
     }
 
     /// AccessDenied in the service's form.

@@ -15,7 +15,8 @@ pub(crate) enum Location {
     Body,
     /// In the path, between the braces of the operation's template.
     Label,
-    Query,
+    /// In the query, under this name.
+    Query(&'static str),
 }
 
 /// Whether a member must be there.
@@ -170,7 +171,16 @@ impl Member {
     }
 
     pub(crate) const fn query(name: &'static str, shape: &'static Shape) -> Self {
-        Self { name, shape, presence: Presence::Optional, location: Location::Query }
+        Self { name, shape, presence: Presence::Optional, location: Location::Query(name) }
+    }
+
+    /// As in the query under another name.
+    pub(crate) const fn required_query(
+        name: &'static str,
+        wire_name: &'static str,
+        shape: &'static Shape,
+    ) -> Self {
+        Self { name, shape, presence: Presence::Required, location: Location::Query(wire_name) }
     }
 }
 
@@ -195,17 +205,12 @@ fn shown(value: &Value) -> String {
 }
 
 impl Check {
-    fn fault(&mut self, value: &Value, at: &str, must: &str) {
+    /// `value` is left out where the shape is a secret one, or holds secrets.
+    fn fault(&mut self, shape: &Shape, value: &Value, at: &str, must: &str) {
+        let shown = if shape.is_secret() { String::new() } else { format!(" '{}'", shown(value)) };
         self.faults.push(format!(
-            "Value '{}' at '{at}' failed to satisfy constraint: Member must {must}",
-            shown(value)
+            "Value{shown} at '{at}' failed to satisfy constraint: Member must {must}"
         ));
-    }
-
-    /// As [`Check::fault`], without the value.
-    fn hidden_fault(&mut self, at: &str, must: &str) {
-        self.faults
-            .push(format!("Value at '{at}' failed to satisfy constraint: Member must {must}"));
     }
 
     fn members(&mut self, members: &[Member], value: &Value, at: &str) {
@@ -232,6 +237,22 @@ impl Check {
                 (None, Presence::Optional | Presence::Unavailable) => {}
             }
         }
+        self.unknown_members(members, value, at);
+    }
+
+    /// What is not in the model would be passed over, and whoever sent it would not know. The value
+    /// is not repeated: nobody knows what it is.
+    fn unknown_members(&mut self, members: &[Member], value: &Value, at: &str) {
+        let given = value.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+        for (name, _) in given {
+            if !members.iter().any(|member| member.name == name) {
+                let at = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
+                self.faults.push(format!(
+                    "Value at '{at}' failed to satisfy constraint: Member is not one of this \
+                     operation's model"
+                ));
+            }
+        }
     }
 
     fn value(&mut self, shape: &Shape, value: &Value, at: &str) {
@@ -241,18 +262,28 @@ impl Check {
             }
             (Shape::Integer { min, max }, Value::Number(number)) => match number.as_i64() {
                 Some(number) if number < *min => {
-                    self.fault(value, at, &format!("have value greater than or equal to {min}"));
+                    self.fault(
+                        shape,
+                        value,
+                        at,
+                        &format!("have value greater than or equal to {min}"),
+                    );
                 }
                 Some(number) if number > *max => {
-                    self.fault(value, at, &format!("have value less than or equal to {max}"));
+                    self.fault(
+                        shape,
+                        value,
+                        at,
+                        &format!("have value less than or equal to {max}"),
+                    );
                 }
                 Some(_) => {}
-                None => self.fault(value, at, "be a whole number"),
+                None => self.fault(shape, value, at, "be a whole number"),
             },
             (Shape::Boolean, Value::Bool(_)) => {}
             (Shape::List { min, max, of }, Value::Array(items)) => {
                 for must in length_rules(items.len(), *min, *max) {
-                    self.fault(value, at, &must);
+                    self.fault(shape, value, at, &must);
                 }
                 for (index, item) in items.iter().enumerate() {
                     self.value(of, item, &format!("{at}.{}.member", index + 1));
@@ -260,7 +291,7 @@ impl Check {
             }
             (Shape::Map { min, max, key, value: of }, Value::Object(entries)) => {
                 for must in length_rules(entries.len(), *min, *max) {
-                    self.fault(value, at, &must);
+                    self.fault(shape, value, at, &must);
                 }
                 for (name, item) in entries {
                     self.value(key, &Value::String(name.clone()), &format!("{at}.{name}.key"));
@@ -276,13 +307,15 @@ impl Check {
                     self.members(members, value, at);
                 } else {
                     let names: Vec<&str> = members.iter().map(|member| member.name).collect();
-                    self.fault(value, at, &format!("hold exactly one of [{}]", names.join(", ")));
+                    self.fault(
+                        shape,
+                        value,
+                        at,
+                        &format!("hold exactly one of [{}]", names.join(", ")),
+                    );
                 }
             }
-            (shape, _) if shape.is_secret() => {
-                self.hidden_fault(at, &format!("be {}", shape.kind()))
-            }
-            (shape, _) => self.fault(value, at, &format!("be {}", shape.kind())),
+            (shape, _) => self.fault(shape, value, at, &format!("be {}", shape.kind())),
         }
     }
 
@@ -312,11 +345,7 @@ impl Check {
             | Shape::Union(_) => {}
         }
         for must in broken {
-            if shape.is_secret() {
-                self.hidden_fault(at, &must);
-            } else {
-                self.fault(&Value::String(text.to_owned()), at, &must);
-            }
+            self.fault(shape, &Value::String(text.to_owned()), at, &must);
         }
     }
 }
@@ -324,7 +353,16 @@ impl Check {
 impl Shape {
     /// Whether messages must not repeat a value of it.
     fn is_secret(&self) -> bool {
-        matches!(self, Self::Text { sensitivity: Sensitivity::Secret, .. } | Self::Blob { .. })
+        match self {
+            Self::Text { sensitivity, .. } => *sensitivity == Sensitivity::Secret,
+            Self::Blob { .. } => true,
+            Self::List { of, .. } => of.is_secret(),
+            Self::Map { key, value, .. } => key.is_secret() || value.is_secret(),
+            Self::Structure(members) | Self::Union(members) => {
+                members.iter().any(|member| member.shape.is_secret())
+            }
+            Self::Choice(_) | Self::Integer { .. } | Self::Boolean => false,
+        }
     }
 
     fn kind(&self) -> &'static str {
@@ -390,7 +428,18 @@ mod tests {
         let full =
             json!({"Name": "a-_9", "names": ["a", "b"], "count": 50, "either": {"left": {}}});
         check(full, &[]);
-        check(json!({"Name": "a", "names": null, "unknown": 1}), &[]);
+        check(json!({"Name": "a", "names": null, "unknown": null}), &[]);
+    }
+
+    #[test]
+    fn what_the_model_does_not_have_is_told_rather_than_passed_over() {
+        check(
+            json!({"Name": "a", "unknown": "hush", "either": {"left": {"more": 1}}}),
+            &[
+                "Value at 'either.left.more' failed to satisfy constraint: Member is not one of this operation's model",
+                "Value at 'unknown' failed to satisfy constraint: Member is not one of this operation's model",
+            ],
+        );
     }
 
     #[test]

@@ -19,8 +19,7 @@ pub struct ControlConfig {
     pub internet: Internet,
     /// Launches under way at once.
     pub launches_max: usize,
-    /// Memory of all VMs that are not terminated together, in MiB; none: no limit.
-    pub memory_quota_mib: Option<u64>,
+    pub quotas: Quotas,
     /// The image whose newest active version the engine keeps VMs of on standby.
     pub standby_image: Option<ImageName>,
     /// How often what is is compared with what should be.
@@ -32,6 +31,31 @@ pub struct ControlConfig {
     /// Run once before a snapshot is taken, so that what they touch is in its page cache. One that
     /// an image does not have is passed over.
     pub warm_commands: Vec<Vec<String>>,
+}
+
+/// How much there may be; none: no limit. The defaults are AWS's (spec 10).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Quotas {
+    /// Memory of all VMs that are not terminated together, in MiB.
+    pub memory_mib: Option<u64>,
+    pub images: Option<u64>,
+    /// Of one image.
+    pub image_versions: Option<u64>,
+    /// Builds under way at once.
+    pub concurrent_builds: Option<u64>,
+    pub connectors: Option<u64>,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Self {
+            memory_mib: Some(400 * 1024),
+            images: Some(100),
+            image_versions: Some(50),
+            concurrent_builds: Some(5),
+            connectors: Some(1000),
+        }
+    }
 }
 
 /// What counts as activity of a VM.
@@ -72,7 +96,7 @@ impl ControlConfig {
             idle_counts: IdleCounts::Work,
             internet: Internet::Reachable,
             launches_max: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            memory_quota_mib: None,
+            quotas: Quotas::default(),
             standby_image: None,
             reconcile_every: Duration::from_secs(60),
             terminated_retention: Duration::from_secs(7 * 24 * 3600),

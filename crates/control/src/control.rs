@@ -1,10 +1,10 @@
 //! The front door of this crate: [`Control`], one for each data directory.
 
 use crate::{
-    ArtifactSource, BackDoor, Clock, ControlConfig, ControlError, Credentials, ImageArn,
-    ImageBuilder, ImageName, Images, Inspection, Logs, Microvm, MicrovmEvent, MicrovmFilter,
-    MicrovmId, MicrovmOrigin, MicrovmState, Page, PageRequest, ProxyTokens, RunMicrovm, Secrets,
-    TimelineEntry, Timestamp,
+    ArtifactSource, BackDoor, Clock, Connectors, ControlConfig, ControlError, Credentials,
+    IMAGE_MEMORY_MIB, ImageArn, ImageBuilder, ImageName, Images, Inspection, Logs, Microvm,
+    MicrovmEvent, MicrovmFilter, MicrovmId, MicrovmOrigin, MicrovmState, Page, PageRequest,
+    ProxyTokens, RunMicrovm, Secrets, Tags, TimelineEntry, Timestamp,
     clock::SteadyClock,
     engine_events::{self, Sources},
     fleet::{Fleet, Parts},
@@ -47,6 +47,8 @@ impl fmt::Debug for Outside {
 pub struct Control {
     pub(crate) fleet: Arc<Fleet>,
     images: Images,
+    connectors: Connectors,
+    tags: Tags,
     secrets: Secrets,
     proxy_tokens: Arc<ProxyTokens>,
     /// Ends the log writer, after everyone who has something to write.
@@ -89,6 +91,8 @@ impl Control {
         fleet.reconcile_now().await?;
         fleet.tasks.spawn(reconcile::repeat(fleet.clone()));
         Ok(Arc::new(Self {
+            connectors: Connectors::new(fleet.clone()),
+            tags: Tags::new(fleet.clone()),
             fleet,
             images,
             secrets,
@@ -144,6 +148,14 @@ impl Control {
         &self.images
     }
 
+    pub fn connectors(&self) -> &Connectors {
+        &self.connectors
+    }
+
+    pub fn tags(&self) -> &Tags {
+        &self.tags
+    }
+
     pub fn secrets(&self) -> &Secrets {
         &self.secrets
     }
@@ -191,6 +203,17 @@ impl Control {
     /// [`ControlError::TerminatingAll`].
     pub async fn run_microvm(&self, request: RunMicrovm) -> Result<Microvm, ControlError> {
         run::run(&self.fleet, request).await
+    }
+
+    /// Whether the quota leaves no memory for even the smallest MicroVM.
+    pub async fn memory_is_full(&self) -> bool {
+        let Some(limit_mib) = self.fleet.config.quotas.memory_mib else { return false };
+        let smallest = IMAGE_MEMORY_MIB.first().copied().unwrap_or_default();
+        match self.fleet.store.allocated_memory_mib().await {
+            Ok(used) => used + u64::from(smallest) > limit_mib,
+            // Whoever runs one will be told what is wrong.
+            Err(_) => false,
+        }
     }
 
     /// # Errors

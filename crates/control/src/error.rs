@@ -1,7 +1,8 @@
 //! What can go wrong in the control plane, one variant per thing; the AWS edge maps them to codes.
 
 use crate::{
-    BadId, CheckpointName, ImageName, ImageVersion, LogGroup, LogStream, MicrovmId, MicrovmState,
+    BadId, CheckpointName, ConnectorId, ConnectorName, ConnectorState, ImageName, ImageVersion,
+    LogGroup, LogStream, MicrovmId, MicrovmState,
 };
 use std::path::PathBuf;
 
@@ -81,6 +82,24 @@ pub enum ControlError {
     LastVersion { image: ImageName, version: ImageVersion },
     #[error("{0}")]
     BadImageSpec(String),
+
+    // Quotas
+    #[error("The maximum number of {what}, {max}, has been reached.")]
+    Quota { what: &'static str, max: u64 },
+
+    // Network connectors
+    #[error("Network connector not found for: {0}")]
+    ConnectorNotFound(String),
+    #[error("A network connector with the name '{0}' already exists in this account")]
+    ConnectorExists(ConnectorName),
+    #[error("The network connector {id} is {}; try again when its change is done.", .state.as_str())]
+    ConnectorBusy { id: ConnectorId, state: ConnectorState },
+    #[error("Version {version} is the latest of {id}; delete the whole network connector.")]
+    ConnectorLatestVersion { id: ConnectorId, version: u32 },
+
+    // Tags
+    #[error("A resource has at most {max} tags.")]
+    TooManyTags { max: usize },
 
     // Secrets
     #[error("Secrets Manager can't find the specified secret {0:?}.")]

@@ -96,6 +96,22 @@ name! {
 }
 
 name! {
+    /// `nc-<uuid>`, chosen by Warren.
+    ConnectorId, "a network connector id (nc-<uuid>)", |text| {
+        text.strip_prefix("nc-").is_some_and(|uuid| {
+            Uuid::try_parse(uuid).is_ok_and(|parsed| parsed.hyphenated().to_string() == uuid)
+        })
+    }
+}
+
+name! {
+    /// Name of a network connector within its account.
+    ConnectorName, "a network connector name (1 to 64 letters, digits, '-' and '_')", |text| {
+        is_made_of(text, 64, |b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    }
+}
+
+name! {
     /// Name of a secret, for example `warren/environment-key`.
     SecretName, "a secret name (1 to 512 letters, digits and any of /_+=.@-)", |text| {
         is_made_of(text, 512, |b| b.is_ascii_alphanumeric() || b"/_+=.@-".contains(&b))
@@ -143,9 +159,21 @@ impl MicrovmId {
         Self(format!("microvm-{}", Uuid::new_v4().hyphenated()))
     }
 
+    /// Name of the session in which what runs in the VM has its role's credentials.
+    pub fn executor_session(&self) -> String {
+        let uuid = self.0.strip_prefix("microvm-").unwrap_or(&self.0);
+        format!("Lambda-microvmsExecutor-{uuid}")
+    }
+
     /// The VM's name on its host.
     pub fn vm_id(&self) -> VmId {
         VmId::new(self.0.clone()).expect("a MicroVM id has 44 letters, digits and '-'")
+    }
+}
+
+impl ConnectorId {
+    pub(crate) fn random() -> Self {
+        Self(format!("nc-{}", Uuid::new_v4().hyphenated()))
     }
 }
 

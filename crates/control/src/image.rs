@@ -162,6 +162,9 @@ pub struct Hooks {
     pub port: Option<u16>,
     /// The enabled ones with the longest time that each may take.
     pub timeouts: BTreeMap<Hook, Duration>,
+    /// Those that the caller named without enabling them, with the time given: never called, and
+    /// answered by Get as they were given.
+    pub disabled: BTreeMap<Hook, Option<Duration>>,
 }
 
 /// Processor of an image's VMs (`cpuConfigurations`).

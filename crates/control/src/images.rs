@@ -2,8 +2,8 @@
 
 use crate::{
     Build, BuildId, ControlError, CreateImage, Image, ImageName, ImageSpec, ImageState,
-    ImageVersion, ManagedImage, Page, PageRequest, StartedBuild, Timestamp, UpdateImage, Version,
-    VersionStatus,
+    ImageVersion, ManagedImage, Page, PageRequest, StartedBuild, TAGS_MAX, Timestamp, UpdateImage,
+    Version, VersionStatus,
     error::chain,
     fleet::Fleet,
     image_build::{self, BuildJob},
@@ -59,6 +59,9 @@ impl Images {
     /// [`ControlError::ClientTokenReused`].
     pub async fn create(&self, request: CreateImage) -> Result<StartedBuild, ControlError> {
         let CreateImage { name, spec, tags, client_token } = request;
+        if tags.len() > TAGS_MAX {
+            return Err(ControlError::TooManyTags { max: TAGS_MAX });
+        }
         let fingerprint = fingerprint(&name, &spec, &format!("{tags:?}"));
         let operation = "CreateMicrovmImage";
         let claim = client_token.map(|token| Claim { operation, token, fingerprint });
@@ -89,7 +92,8 @@ impl Images {
         let build = BuildId::random();
         let now = self.now();
         let claim = claim.as_ref();
-        let new = NewBuild { image: name, of, spec: &spec, build: &build, claim, now };
+        let quotas = &self.fleet.config.quotas;
+        let new = NewBuild { image: name, of, spec: &spec, build: &build, claim, quotas, now };
         // What is answered is what was there before the build's first step.
         let (answered, answer_read) = oneshot::channel::<()>();
         let (version, progress) = match self.fleet.store.begin_build(&new).await? {

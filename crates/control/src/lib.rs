@@ -12,6 +12,8 @@ mod checkpoint;
 mod checkpoints;
 mod clock;
 mod config;
+mod connector;
+mod connectors;
 mod control;
 mod credentials;
 mod engine_events;
@@ -39,13 +41,19 @@ mod run;
 mod seal;
 mod secrets;
 mod store;
+mod tags;
 pub mod testing;
 mod wake;
 
 pub use back_door::{BackDoor, BackDoorError, VmAttachment};
 pub use checkpoint::{Change, Checkpoint, CheckpointState, FORKS_MAX, FileChange, RunFrom};
 pub use clock::{Clock, SystemClock, Timestamp, Uptime};
-pub use config::{ControlConfig, IdleCounts, Internet};
+pub use config::{ControlConfig, IdleCounts, Internet, Quotas};
+pub use connector::{
+    ComputeResource, Connector, ConnectorRef, ConnectorState, ConnectorVersion, CreateConnector,
+    ElasticIp, NetworkProtocol, UpdateConnector, UpdateStatus, VpcEgress,
+};
+pub use connectors::{CHANGE_TAKES, Connectors};
 pub use control::{Control, Outside};
 pub use credentials::{
     Credentials, IssueRequest, OperatorKey, SecretAccessKey, Session, TempCredentials,
@@ -55,8 +63,8 @@ pub use engine::{
 };
 pub use error::ControlError;
 pub use ids::{
-    BadId, BuildId, CheckpointName, ClientToken, ImageArn, ImageName, ImageVersion, LogGroup,
-    LogStream, MicrovmId, RoleArn, SecretName,
+    BadId, BuildId, CheckpointName, ClientToken, ConnectorId, ConnectorName, ImageArn, ImageName,
+    ImageVersion, LogGroup, LogStream, MicrovmId, RoleArn, SecretName,
 };
 pub use image::{
     Architecture, ArtifactSource, Build, BuildFailure, BuildNetwork, BuildProgress, BuildRequest,
@@ -82,4 +90,5 @@ pub use secrets::{
     CreateSecret, OpenedSecret, PutSecret, SECRET_BYTES_MAX, STAGE_CURRENT, STAGE_PENDING,
     STAGE_PREVIOUS, Secret, SecretDeletion, SecretSelector, SecretValue, SecretVersion, Secrets,
 };
+pub use tags::{TAGS_MAX, Tagged, Tags};
 pub use wake::NotRunning;

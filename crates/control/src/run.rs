@@ -53,7 +53,7 @@ pub(crate) async fn admit(
         took: None,
         detail: String::new(),
     };
-    let quota_mib = config.memory_quota_mib;
+    let quota_mib = config.quotas.memory_mib;
     let earlier = fleet.store.insert_microvm(&row, &mark, claim.as_ref(), quota_mib).await?;
     if let Some(earlier) = earlier {
         return first_answer(fleet, &earlier).await;

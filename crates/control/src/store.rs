@@ -12,17 +12,20 @@
 
 mod builds;
 mod checkpoints;
+mod connectors;
 mod image_documents;
 mod images;
 mod logs;
 mod microvms;
 mod reckoning;
 mod secrets;
+mod tags;
 
 use crate::{BadId, ControlError, PageRequest, Timestamp};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 pub(crate) use builds::{Begun, BuildOf, BuildOutcome, NewBuild};
 pub(crate) use checkpoints::CheckpointRow;
+pub(crate) use connectors::{ConnectorDocument, NewConnector, NewConnectorVersion};
 use image_documents::HooksDocument;
 pub(crate) use image_documents::ImageDocument;
 pub(crate) use images::{ImageContent, VersionRow};
@@ -163,6 +166,14 @@ fn unsigned(what: &'static str, value: i64) -> Result<u64, ControlError> {
 /// Sizes and counts are far below 2^63; one that is not becomes the largest.
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Whether one more may be, where there are `present`.
+fn quota(what: &'static str, present: i64, max: Option<u64>) -> Result<(), ControlError> {
+    match max {
+        Some(max) if present.unsigned_abs() >= max => Err(ControlError::Quota { what, max }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// The last row's key, made opaque. What a token says is checked by what it is used for: a forged

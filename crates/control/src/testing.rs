@@ -119,7 +119,7 @@ pub fn image_spec() -> ImageSpec {
             .expect("the constant is a role's ARN"),
         description: None,
         memory_mib: 512,
-        hooks: Hooks { port: Some(9000), timeouts },
+        hooks: Hooks { port: Some(9000), timeouts, ..Hooks::default() },
         environment: Vec::new(),
         egress_connectors: Vec::new(),
         logging: crate::Logging::Default,

@@ -4,7 +4,7 @@ mod house;
 
 use control::{
     AutoResume, ControlConfig, ControlError, Hook, IdleCounts, IdlePolicy, Mark, MicrovmFilter,
-    MicrovmState, PageRequest, RunMicrovm, testing::Fault,
+    MicrovmState, PageRequest, Quotas, RunMicrovm, testing::Fault,
 };
 use engine::HookOutcome;
 use house::House;
@@ -185,7 +185,8 @@ async fn memory_beyond_the_quota_is_refused_and_comes_back_with_the_end_of_a_vm(
     let house = House::open().await;
     house.control.shutdown().await;
     let House { dir, engine, clock, .. } = house;
-    let config = ControlConfig { memory_quota_mib: Some(600), ..ControlConfig::new(dir.path()) };
+    let quotas = Quotas { memory_mib: Some(600), ..Quotas::default() };
+    let config = ControlConfig { quotas, ..ControlConfig::new(dir.path()) };
     let house = House::configured(dir, engine, clock, config).await;
     let id = house.running().await;
     let refused = house.control.run_microvm(house.request()).await;

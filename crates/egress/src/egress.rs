@@ -118,7 +118,8 @@ impl BackDoor for Egress {
     async fn attach(&self, vm: VmAttachment, sockets: GuestSockets) -> Result<(), BackDoorError> {
         let VmAttachment { id, image, version, execution_role, credentials, .. } = vm;
         let role = execution_role.map(|role| {
-            let issue = role::issue_from(credentials, role, self.clock.clone());
+            let issue =
+                role::issue_from(credentials, (role, id.executor_session()), self.clock.clone());
             Role::new(issue, self.clock.clone())
         });
         let identity = Identity { id: id.clone(), image, version };

@@ -6,7 +6,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use uuid::Uuid;
 
 /// How long issued credentials live.
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -68,10 +67,9 @@ impl fmt::Debug for Role {
 /// Credentials from control's own issuer, under one session name for the VM's whole life.
 pub(crate) fn issue_from(
     credentials: Arc<Credentials>,
-    role: RoleArn,
+    (role, session_name): (RoleArn, String),
     clock: Arc<dyn Clock>,
 ) -> Issue {
-    let session_name = format!("Lambda-microvmsExecutor-{}", Uuid::new_v4());
     Box::new(move |duration| {
         let issued = credentials.issue(IssueRequest {
             role: role.clone(),

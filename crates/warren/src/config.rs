@@ -21,6 +21,7 @@ pub(crate) fn is_relayed(platform: &url::Url) -> bool {
 
 #[cfg(test)]
 mod document;
+mod limits;
 mod written;
 
 #[cfg(test)]
@@ -61,6 +62,7 @@ pub(crate) struct Settings {
     pub(crate) idle_counts: Counts,
     /// Directories and files with IAM policies beside the built-in ones.
     pub(crate) iam_files: Vec<PathBuf>,
+    pub(crate) limits: limits::Limits,
     pub(crate) log_json: Switch,
     /// What `TERM` says, for shells in VMs.
     pub(crate) term: String,
@@ -277,7 +279,7 @@ fn settle(
     env: &Env,
     exe: io::Result<PathBuf>,
 ) -> Result<Settings, ConfigError> {
-    let Written { api, platform, launcher, engine, network, idle, iam, log } = written;
+    let Written { api, platform, launcher, engine, network, idle, iam, limits, log } = written;
     check("api.region", &api.region, "letters, digits and '-'", |c| {
         c.is_ascii_alphanumeric() || c == '-'
     })?;
@@ -330,6 +332,7 @@ fn settle(
         internet: network.internet,
         idle_counts: idle.counts,
         iam_files: iam.files,
+        limits,
         log_json: log.json,
         term: set(env, "TERM").unwrap_or("xterm").to_owned(),
         log_filter: set(env, "RUST_LOG").map(str::to_owned),

@@ -17,7 +17,7 @@ use crate::{
     service::{self, Service},
 };
 use agents::{EnvironmentId, InvalidId, client::InvalidBaseUrl};
-use aws::{AuthSettings, Authenticator, AwsState, CLOCK_SKEW};
+use aws::{AuthSettings, Authenticator, AwsState, CLOCK_SKEW, Throttles};
 use axum::serve::ListenerExt;
 use builder::Builder;
 use control::{
@@ -211,7 +211,8 @@ impl Node {
             router = router.merge(launcher.router());
         }
         let calls = service.tasks.clone();
-        let aws = aws::router(AwsState { control, authenticator, calls });
+        let throttles = Arc::new(Throttles::new(service.settings.limits.rates()));
+        let aws = aws::router(AwsState { control, authenticator, throttles, calls });
         let router = router.merge(aws.clone());
         let server = tokio::spawn(async move {
             // A VM has no business with Warren's own service nor with the webhook: what its relay
@@ -337,6 +338,7 @@ fn control_config(settings: &Settings) -> ControlConfig {
         Counts::Work => IdleCounts::Work,
         Counts::Ingress => IdleCounts::Ingress,
     };
+    config.quotas = settings.limits.quotas();
     config.endpoint_domain = format!("lambda-microvm.{region}.on.aws");
     // A name that cannot be an image's is refused where it is used, with the key's name.
     config.standby_image = control::ImageName::parse(&settings.launcher.image).ok();

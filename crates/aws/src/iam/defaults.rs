@@ -1,7 +1,7 @@
 //! The identities that every Warren has, as the documents that a user would write.
 //!
 //! Least privilege: the launcher may run VMs and pass one role; what runs in a VM may read its
-//! environment's key, end VMs, and log. `ACCOUNT` and `REGION` stand for the configured ones.
+//! environment's key, end its own VM, and log. `ACCOUNT` and `REGION` stand for the configured ones.
 
 /// (name, trust policy, permission policies)
 pub(super) const ROLES: [(&str, &str, &[&str]); 4] = [
@@ -71,7 +71,8 @@ const EXECUTION: &str = r#"{"Version":"2012-10-17","Statement":[
         "Sid": "EndWithTheSession",
         "Effect": "Allow",
         "Action": "lambda:TerminateMicrovm",
-        "Resource": "*"
+        "Resource": "arn:aws:lambda:REGION:ACCOUNT:microvm-image:*",
+        "Condition": {"StringLike": {"aws:userid": "*:${warren:ExecutorSession}"}}
     },
     {
         "Sid": "Log",

@@ -54,6 +54,8 @@ pub(crate) struct Statement {
 #[derive(Clone, Debug)]
 pub(crate) struct PolicyDocument {
     pub(crate) statements: Vec<Statement>,
+    /// Whether any of it depends on `aws:ResourceTag/…`: looking the tags up costs a read.
+    pub(crate) reads_resource_tags: bool,
 }
 
 #[derive(Deserialize)]
@@ -114,7 +116,10 @@ impl PolicyDocument {
         let statements = raw.statement.into_vec().into_iter().enumerate().map(|(index, raw)| {
             statement(raw).map_err(|reason| PolicyError::Statement { statement: index + 1, reason })
         });
-        Ok(Self { statements: statements.collect::<Result<_, _>>()? })
+        Ok(Self {
+            statements: statements.collect::<Result<_, _>>()?,
+            reads_resource_tags: text.to_ascii_lowercase().contains("aws:resourcetag/"),
+        })
     }
 }
 

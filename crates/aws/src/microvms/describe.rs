@@ -1,8 +1,10 @@
 //! What is answered of MicroVMs, images, versions and builds: every member, unset ones as null.
 
+use super::network;
+use crate::service::Call;
 use control::{
-    AutoResume, Build, Hook, Hooks, IdlePolicy, Image, ImageArn, Logging, ManagedImage, Microvm,
-    OsCapabilities, Version,
+    Architecture, AutoResume, Build, Hook, Hooks, IdlePolicy, Image, ImageArn, ImageSpec, Logging,
+    ManagedImage, Microvm, OsCapabilities, StartedBuild, Version,
 };
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -78,19 +80,68 @@ fn image_members(image: &Image) -> Map<String, Value> {
 
 /// GetMicrovmImageVersion, UpdateMicrovmImageVersion and the items of ListMicrovmImageVersions.
 pub(super) fn version(version: &Version) -> Value {
-    let spec = &version.spec;
+    let mut members = configuration(&version.spec);
+    members.extend(object(json!({
+        "imageArn": version.image.to_string(),
+        "imageVersion": version.version.to_string(),
+        "state": version.state.as_str(),
+        "status": version.status.as_str(),
+        "stateReason": version.state_reason,
+        "createdAt": version.created_at.seconds(),
+        "updatedAt": version.updated_at.seconds(),
+        "tags": null,
+    })));
+    Value::Object(members)
+}
+
+/// CreateMicrovmImage and UpdateMicrovmImage. The last three members are sent by the live service
+/// beyond its model. A version without a connector of its own has the managed one, and says so here.
+pub(super) fn started_build(call: &Call, started: &StartedBuild) -> Value {
+    let StartedBuild { image, version, .. } = started;
+    let mut members = configuration(&version.spec);
+    if version.spec.egress_connectors.is_empty() {
+        let egress = network::managed(call, "INTERNET_EGRESS");
+        members.insert("egressNetworkConnectors".to_owned(), json!([egress]));
+    }
+    members.extend(image_members(image));
+    members.extend(object(json!({
+        "imageVersion": version.version.to_string(),
+        "updatedAt": image.updated_at.seconds(),
+        "id": image_uuid(image),
+        "buildPhaseOverrides": null,
+        "roleConfiguration": null,
+    })));
+    Value::Object(members)
+}
+
+/// The same for all of an image's life, and another one's for a later image of the same name.
+fn image_uuid(image: &Image) -> Option<String> {
+    let text = format!("{} {}", image.arn, image.created_at.ms());
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    let bytes = digest.as_ref().first_chunk::<16>()?;
+    Some(uuid::Builder::from_random_bytes(*bytes).into_uuid().to_string())
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(members) => members,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Map::new()
+        }
+    }
+}
+
+/// The members that Create and Update take.
+fn configuration(spec: &ImageSpec) -> Map<String, Value> {
     let environment: BTreeMap<&str, &str> =
         spec.environment.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let capabilities = match spec.os_capabilities {
         OsCapabilities::Default => Value::Null,
         OsCapabilities::All => json!(["ALL"]),
     };
-    json!({
-        "imageArn": version.image.to_string(),
-        "imageVersion": version.version.to_string(),
-        "state": version.state.as_str(),
-        "status": version.status.as_str(),
-        "stateReason": version.state_reason,
+    let cpus: Vec<Value> =
+        spec.architectures.iter().map(|a| json!({ "architecture": a.as_str() })).collect();
+    object(json!({
         "baseImageArn": spec.base_image_arn,
         "baseImageVersion": spec.base_image_version,
         "buildRoleArn": spec.build_role.as_str(),
@@ -98,15 +149,12 @@ pub(super) fn version(version: &Version) -> Value {
         "codeArtifact": { "uri": spec.artifact_uri },
         "logging": logging(&spec.logging),
         "egressNetworkConnectors": spec.egress_connectors,
-        "cpuConfigurations": null,
+        "cpuConfigurations": if cpus.is_empty() { Value::Null } else { Value::Array(cpus) },
         "resources": [{ "minimumMemoryInMiB": spec.memory_mib }],
         "additionalOsCapabilities": capabilities,
         "hooks": hooks(&spec.hooks),
         "environmentVariables": environment,
-        "createdAt": version.created_at.seconds(),
-        "updatedAt": version.updated_at.seconds(),
-        "tags": null,
-    })
+    }))
 }
 
 fn logging(logging: &Logging) -> Value {
@@ -121,23 +169,30 @@ fn logging(logging: &Logging) -> Value {
 }
 
 fn hooks(hooks: &Hooks) -> Value {
-    let Some(port) = hooks.port else { return Value::Null };
+    let Hooks { port, timeouts, disabled } = hooks;
+    if *hooks == Hooks::default() {
+        return Value::Null;
+    }
     let (mut image, mut microvm) = (Map::new(), Map::new());
     for hook in Hook::ALL {
-        let Some(timeout) = hooks.timeouts.get(&hook) else { continue };
+        let (mode, seconds) = match (timeouts.get(&hook), disabled.get(&hook)) {
+            (Some(timeout), _) => ("ENABLED", Some(timeout.as_secs())),
+            (None, Some(timeout)) => ("DISABLED", timeout.map(|timeout| timeout.as_secs())),
+            (None, None) => continue,
+        };
         let group = match hook {
             Hook::Ready | Hook::Validate => &mut image,
             Hook::Run | Hook::Resume | Hook::Suspend | Hook::Terminate => &mut microvm,
         };
-        group.insert(hook.name().to_owned(), json!("ENABLED"));
-        group.insert(format!("{}TimeoutInSeconds", hook.name()), json!(timeout.as_secs()));
+        group.insert(hook.name().to_owned(), json!(mode));
+        group.insert(format!("{}TimeoutInSeconds", hook.name()), json!(seconds));
     }
     json!({ "port": port, "microvmImageHooks": image, "microvmHooks": microvm })
 }
 
 /// An item of ListMicrovmImageBuilds; GetMicrovmImageBuild adds the sizes.
 pub(super) fn build_item(build: &Build) -> Map<String, Value> {
-    let architecture = if cfg!(target_arch = "aarch64") { "ARM_64" } else { "X86_64" };
+    let architecture = Architecture::HOST.as_str();
     let chipset = if cfg!(target_arch = "aarch64") { "GRAVITON" } else { "INTEL" };
     [
         ("imageArn", json!(build.image.to_string())),
@@ -181,7 +236,7 @@ pub(super) fn managed_image(image: &ManagedImage) -> Value {
 
 /// An item of ListManagedMicrovmImageVersions.
 pub(super) fn managed_version(image: &ManagedImage, arn: &ImageArn, version: &str) -> Value {
-    let architecture = if cfg!(target_arch = "aarch64") { "ARM_64" } else { "X86_64" };
+    let architecture = Architecture::HOST.as_str();
     json!({
         "imageArn": arn.to_string(),
         "imageVersion": version,

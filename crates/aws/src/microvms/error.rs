@@ -37,6 +37,11 @@ fn quota(message: impl Into<String>) -> ApiError {
         .with("quotaCode", Value::Null)
 }
 
+/// No more memory for MicroVMs.
+pub(crate) fn memory_quota() -> ApiError {
+    quota("The base maximum allocated memory limit has been reached for this account.")
+}
+
 pub(super) fn from_control(error: ControlError) -> ApiError {
     use ControlError as E;
     match &error {
@@ -60,8 +65,9 @@ pub(super) fn from_control(error: ControlError) -> ApiError {
         | E::ImageNotDeletable(_)
         | E::ImageInUse(_)
         | E::LastVersion { .. }
+        | E::TooManyTags { .. }
         | E::BadImageSpec(_) => validation(error.to_string()),
-        E::MemoryQuota { .. } => quota(error.to_string()),
+        E::MemoryQuota { .. } | E::Quota { .. } => quota(error.to_string()),
         // Secrets, logs and credentials are not asked here; the rest is ours to mend.
         _ => ApiError::internal("InternalServerException", &error).retry_after(RETRY_AFTER_S),
     }

@@ -1,8 +1,12 @@
 //! Which image, version or MicroVM a caller means, and whether it may have to do with it.
 
 use super::error::{bad_id, from_control, not_found, validation};
-use crate::{error::ApiError, service::Call};
-use control::{ControlError, ImageArn, ImageName, ImageVersion, Microvm, MicrovmId};
+use crate::{error::ApiError, iam::Context, service::Call, tags};
+use control::{ControlError, ImageArn, ImageName, ImageVersion, Microvm, MicrovmId, Tagged};
+
+/// Condition key of Warren's: the name of the session that what runs in the MicroVM has. With
+/// `aws:userid` a policy can so allow a MicroVM what concerns itself.
+const EXECUTOR_SESSION: &str = "warren:ExecutorSession";
 
 /// What is said of a text that is neither an ARN nor the name of an image.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,10 +59,30 @@ pub(super) async fn image_arn(
     }))
 }
 
+/// Whether the caller may perform this operation on the image, or on a MicroVM of it.
+///
+/// # Errors
+/// AccessDenied.
+pub(super) async fn authorize_on_image(
+    call: &Call,
+    arn: &ImageArn,
+    more: Context,
+) -> Result<(), ApiError> {
+    let mut context = if call.principal.reads_resource_tags() {
+        let what = Tagged::Image(arn.name.clone());
+        let tags = call.state.control.tags().of(&what).await.map_err(from_control)?;
+        tags::of_resource(&tags.unwrap_or_default())
+    } else {
+        Context::default()
+    };
+    context.extend(&more);
+    call.authorize_with(&arn.to_string(), &context)
+}
+
 /// As [`image_arn`], for calls about an image that the caller must have rights on.
 pub(super) async fn authorized_image(call: &Call, identifier: &str) -> Result<ImageArn, ApiError> {
     let arn = image_arn(call, identifier, BadArnText::Image).await?;
-    call.authorize(&arn.to_string())?;
+    authorize_on_image(call, &arn, Context::default()).await?;
     if arn.account == "aws" {
         return Err(not_found(format!("MicroVMImage not found for MicroVMImageID: {arn}")));
     }
@@ -91,7 +115,9 @@ pub(super) async fn authorized_microvm(call: &Call, text: &str) -> Result<Microv
     };
     match found {
         Ok(microvm) => {
-            call.authorize(&microvm.image.to_string())?;
+            let session = microvm.id.executor_session();
+            let own = Context::default().with(EXECUTOR_SESSION, session);
+            authorize_on_image(call, &microvm.image, own).await?;
             Ok(microvm)
         }
         Err(error @ ControlError::MicrovmNotFound(_)) => {

@@ -4,7 +4,7 @@ use super::{
     describe,
     error::from_control,
     identifier::{authorized_image, version},
-    shapes::{IMAGE_IDENTIFIER, MAX_RESULTS, NON_BLANK, TEXT},
+    shapes::{ARCHITECTURE, IMAGE_IDENTIFIER, MAX_RESULTS, NON_BLANK, TEXT},
 };
 use crate::{
     error::ApiError,
@@ -16,7 +16,6 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-static ARCHITECTURE: Shape = Shape::Choice(&["ARM_64", "X86_64"]);
 static CHIPSET: Shape = Shape::Choice(&["GRAVITON", "INTEL"]);
 static INPUT: Shape = Shape::Structure(&[
     Member::label("imageIdentifier", &IMAGE_IDENTIFIER),

@@ -4,7 +4,8 @@
 use super::{
     describe,
     error::{bad_id, from_control, validation},
-    identifier::{BadArnText, image_arn, version_argument},
+    identifier::{BadArnText, authorize_on_image, image_arn, version_argument},
+    logging::{LoggingInput, logging},
     network::{self, Direction},
     shapes::{BOOLEAN, CLIENT_TOKEN, CONNECTORS, IMAGE_IDENTIFIER, LOGGING, ROLE_ARN, VERSION},
 };
@@ -16,15 +17,12 @@ use crate::{
     shape::{Member, Shape},
 };
 use control::{
-    AutoResume, ClientToken, IdlePolicy, ImageArn, ImageVersion, LogGroup, LogStream, Logging,
-    MAXIMUM_DURATION, RoleArn, RunMicrovm,
+    AutoResume, ClientToken, IdlePolicy, ImageArn, ImageVersion, MAXIMUM_DURATION, RoleArn,
+    RunMicrovm,
 };
 use http::Method;
 use serde::Deserialize;
 use std::time::Duration;
-
-/// The service that assumes execution roles.
-const LAMBDA: &str = "lambda.amazonaws.com";
 
 static IDLE_SECONDS: Shape = Shape::Integer { min: 60, max: i64::MAX };
 static SUSPENDED_SECONDS: Shape = Shape::Integer { min: 0, max: i64::MAX };
@@ -78,36 +76,22 @@ struct IdlePolicyInput {
     auto_resume_enabled: bool,
 }
 
-/// A union; the shape has seen to it that one member is set.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct LoggingInput {
-    cloud_watch: Option<CloudWatchInput>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct CloudWatchInput {
-    log_group: Option<String>,
-    log_stream: Option<String>,
-}
-
 async fn run(call: Call) -> Result<Reply, ApiError> {
     let input: Input = call.input()?;
     let arn = image_arn(&call, &input.image_identifier, BadArnText::Run).await?;
-    call.authorize(&arn.to_string())?;
+    authorize_on_image(&call, &arn, Context::default()).await?;
     let execution_role = input.execution_role_arn.as_deref().map(RoleArn::parse).transpose();
     let execution_role = execution_role.map_err(|error| bad_id(&error))?;
     if let Some(role) = &execution_role {
-        authorize_pass_role(&call, role)?;
+        call.authorize_pass_role(role, &arn.to_string())?;
     }
     let version = input.image_version.as_deref().map(version_argument).transpose()?;
     let ingress = input.ingress_network_connectors.unwrap_or_default();
     let egress = input.egress_network_connectors.unwrap_or_default();
     authorize_connectors(&call, &ingress, Direction::Ingress, &arn, version).await?;
     authorize_connectors(&call, &egress, Direction::Egress, &arn, version).await?;
-    network::check(&ingress, Direction::Ingress)?;
-    network::check(&egress, Direction::Egress)?;
+    network::check(&call, &ingress, Direction::Ingress).await?;
+    network::check(&call, &egress, Direction::Egress).await?;
 
     let client_token = input.client_token.as_deref().map(ClientToken::parse).transpose();
     let request = RunMicrovm {
@@ -126,25 +110,6 @@ async fn run(call: Call) -> Result<Reply, ApiError> {
     };
     let microvm = call.state.control.run_microvm(request).await.map_err(from_control)?;
     Ok(Reply::ok(describe::microvm(&microvm)))
-}
-
-/// The caller may give this role away, and Lambda may take it. Where it may not, AWS names the
-/// caller's right all the same.
-fn authorize_pass_role(call: &Call, role: &RoleArn) -> Result<(), ApiError> {
-    let context = Context::default().with("iam:PassedToService", LAMBDA);
-    call.authorize_action("iam:PassRole", Some(role.as_str()), &context)?;
-    let authenticator = &call.state.authenticator;
-    let problem = if !authenticator.role_exists(role.name()) || role.account() != call.account() {
-        "because the role does not exist"
-    } else if !authenticator.service_is_trusted(role.name(), LAMBDA) {
-        "because the role's trust policy does not let lambda.amazonaws.com assume it"
-    } else {
-        return Ok(());
-    };
-    Err(call.access_denied(format!(
-        "User: {} is not authorized to perform: iam:PassRole on resource: {role} {problem}",
-        call.principal.arn()
-    )))
 }
 
 /// PassNetworkConnector on each connector that the VM will have.
@@ -167,9 +132,7 @@ async fn authorize_connectors(
         }
         (given, Direction::Ingress | Direction::Egress) => given,
     };
-    effective.iter().try_for_each(|connector| {
-        call.authorize_action("lambda:PassNetworkConnector", Some(connector), &Context::default())
-    })
+    network::authorize(call, effective)
 }
 
 /// The connectors of the image's version. One that does not exist has the default: that it is
@@ -209,18 +172,5 @@ fn idle_policy(input: IdlePolicyInput) -> Result<IdlePolicy, ApiError> {
         } else {
             AutoResume::Disabled
         },
-    })
-}
-
-fn logging(input: Option<LoggingInput>) -> Result<Logging, ApiError> {
-    let Some(LoggingInput { cloud_watch }) = input else { return Ok(Logging::Default) };
-    let Some(CloudWatchInput { log_group, log_stream }) = cloud_watch else {
-        return Ok(Logging::Disabled);
-    };
-    let group = log_group.as_deref().map(LogGroup::parse).transpose();
-    let stream = log_stream.as_deref().map(LogStream::parse).transpose();
-    Ok(Logging::CloudWatch {
-        group: group.map_err(|error| bad_id(&error))?,
-        stream: stream.map_err(|error| bad_id(&error))?,
     })
 }

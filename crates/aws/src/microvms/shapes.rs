@@ -10,6 +10,7 @@ pub(super) static TEXT: Shape = Shape::text(0, UNLIMITED);
 pub(super) static ROLE_ARN: Shape =
     Shape::matching(20, 2048, r"arn:aws[a-z\-]*:iam::[0-9]{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+");
 pub(super) static BOOLEAN: Shape = Shape::Boolean;
+pub(super) static ARCHITECTURE: Shape = Shape::Choice(&["ARM_64", "X86_64"]);
 pub(super) static CLIENT_TOKEN: Shape = Shape::text(1, 128);
 pub(super) static MAX_RESULTS: Shape = Shape::Integer { min: 1, max: 50 };
 pub(super) static POSITIVE: Shape = Shape::Integer { min: 1, max: i64::MAX };

@@ -8,7 +8,7 @@ use std::{
     sync::mpsc,
 };
 
-const GROUP: &str = "/aws/lambda-microvms/claude-worker";
+const GROUP: &str = "/aws/lambda-microvms/followed";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_commands_of_the_guide_work_as_written() {

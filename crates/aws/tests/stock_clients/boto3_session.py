@@ -201,6 +201,210 @@ def images(vms):
           text="Cannot delete microvm image with running microvms.")
 
 
+BASE = "arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1"
+FULL = {
+    "baseImageArn": BASE, "baseImageVersion": "1", "buildRoleArn": f"{ACCOUNT}:role/warren-build", "description": "d",
+    "codeArtifact": {"uri": "s3://artifacts/app.zip"}, "logging": {"cloudWatch": {"logGroup": "/g", "logStream": "s"}},
+    "egressNetworkConnectors": [CONNECTOR + "INTERNET_EGRESS"], "cpuConfigurations": [{"architecture": "X86_64"}],
+    "resources": [{"minimumMemoryInMiB": 1024}], "additionalOsCapabilities": ["ALL"],
+    "hooks": {"port": 9000,
+              "microvmHooks": {"run": "ENABLED", "runTimeoutInSeconds": 5, "resume": "DISABLED", "resumeTimeoutInSeconds": 7},
+              "microvmImageHooks": {"ready": "ENABLED", "readyTimeoutInSeconds": 300}},
+    "environmentVariables": {"A": "1"},
+}
+
+
+def built(vms, image):
+    def settled():
+        state = vms.get_microvm_image(imageIdentifier=image)["state"]
+        return state if state not in ("CREATING", "UPDATING") else None
+    return until(settled, f"the build of {image}")
+
+
+def new_images(vms):
+    made = vms.create_microvm_image(name="made", tags={"team": "x"}, clientToken="c-1", **FULL)
+    assert made["ResponseMetadata"]["HTTPStatusCode"] == 201, made
+    assert made["state"] == "CREATING" and made["imageVersion"] == "1.0" and made["tags"] == {"team": "x"}, made
+    assert "latestActiveImageVersion" not in made, made
+    again = vms.create_microvm_image(name="made", tags={"team": "x"}, clientToken="c-1", **FULL)
+    assert again["imageArn"] == made["imageArn"] and again["imageVersion"] == "1.0", again
+    fails("ValidationException", vms.create_microvm_image, name="other", clientToken="c-1", http=400, **FULL)
+    fails("ValidationException", vms.create_microvm_image, name="made", http=400, **FULL,
+          text="A MicroVM image with the name 'made' already exists in this account")
+    assert built(vms, "made") == "CREATED"
+    version = vms.get_microvm_image_version(imageIdentifier=made["imageArn"], imageVersion="1.0")
+    for answer in (made, version):
+        for member, value in FULL.items():
+            expected = "1.0" if member == "baseImageVersion" else value
+            assert answer[member] == expected, (member, answer[member])
+    assert version["state"] == "SUCCESSFUL" and version["status"] == "ACTIVE", version
+
+    small = {key: FULL[key] for key in ("baseImageArn", "buildRoleArn", "codeArtifact")}
+    updated = vms.update_microvm_image(imageIdentifier="made", clientToken="u-1", **small)
+    assert updated["state"] == "UPDATING" and updated["imageVersion"] == "2.0", updated
+    assert updated["resources"] == [{"minimumMemoryInMiB": 2048}] and "hooks" not in updated, updated
+    assert updated["egressNetworkConnectors"] == [CONNECTOR + "INTERNET_EGRESS"] and updated["latestActiveImageVersion"] == "1.0"
+    assert built(vms, "made") == "UPDATED"
+    assert vms.update_microvm_image(imageIdentifier="made", clientToken="u-1", **small)["imageVersion"] == "2.0"
+    assert vms.get_microvm_image(imageIdentifier="made")["latestActiveImageVersion"] == "2.0"
+    broken = vms.update_microvm_image(imageIdentifier="made", **small | {"codeArtifact": {"uri": "s3://artifacts/absent"}})
+    assert built(vms, "made") == "UPDATE_FAILED", broken
+    failed = vms.get_microvm_image_version(imageIdentifier="made", imageVersion="3.0")
+    assert failed["state"] == "FAILED" and failed["status"] == "INACTIVE", failed
+    build = vms.list_microvm_image_builds(imageIdentifier="made", imageVersion="3.0")["items"][0]
+    assert build["stateReason"].startswith("S3_NO_SUCH_KEY: s3://artifacts/absent is not there."), build
+
+    bad = lambda text, **change: fails("ValidationException", vms.create_microvm_image, http=400, text=text,
+                                       **{"name": "bad"} | small | change)
+    bad("CodeArtifact URI must be a valid S3 URI in the format: s3://<bucket>/<key>",
+        codeArtifact={"uri": "000000000000.dkr.ecr.us-east-1.amazonaws.com/app"})
+    bad("[512, 1024, 2048, 4096, 8192", resources=[{"minimumMemoryInMiB": 3000}])
+    bad(f"No managed MicroVM Image with arn {BASE} and version 999 is available", baseImageVersion="999")
+    bad("Environment variable key 'AWS_REGION' is reserved", environmentVariables={"AWS_REGION": "x"})
+    bad("The ready (/ready) MicroVM image hook must be enabled when any MicroVM lifecycle hook",
+        hooks={"port": 1, "microvmHooks": {"run": "ENABLED"}})
+    bad("ARM_64", cpuConfigurations=[{"architecture": "ARM_64"}])
+    fails("AccessDeniedException", vms.create_microvm_image, http=403, text="iam:PassRole", name="bad",
+          **small | {"buildRoleArn": f"{ACCOUNT}:role/warren-launcher"})
+    fails("ValidationException", vms.update_microvm_image, imageIdentifier="none", text="Invalid ARN format: none", **small)
+    fails("ResourceNotFoundException", vms.update_microvm_image, imageIdentifier=IMAGE.replace("worker", "none"), http=404, **small)
+
+    deleted = vms.delete_microvm_image_version(imageIdentifier="made", imageVersion="1.0")
+    assert deleted["state"] == "DELETING" and deleted["imageVersion"] == "1.0", deleted
+    built(vms, "made")
+    deleted = vms.delete_microvm_image(imageIdentifier="made")
+    assert deleted["state"] == "DELETING" and deleted["imageIdentifier"] == made["imageArn"], deleted
+    def gone():
+        try:
+            vms.get_microvm_image(imageIdentifier=made["imageArn"])
+        except vms.exceptions.ResourceNotFoundException:
+            return True
+    until(gone, "the end of the image")
+    assert vms.delete_microvm_image(imageIdentifier=made["imageArn"])["state"] == "DELETING"
+
+
+def tags(vms, resource):
+    before = vms.list_tags(Resource=resource)["Tags"]
+    answer = vms.tag_resource(Resource=resource, Tags={"stage": "dev", "owner": "a b"})
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 204, answer
+    vms.tag_resource(Resource=resource, Tags={"stage": "prod"})
+    assert vms.list_tags(Resource=resource)["Tags"] == before | {"stage": "prod", "owner": "a b"}
+    answer = vms.untag_resource(Resource=resource, TagKeys=["owner", "absent"])
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 204, answer
+    vms.untag_resource(Resource=resource, TagKeys=["owner"])
+    assert vms.list_tags(Resource=resource)["Tags"] == before | {"stage": "prod"}
+
+    # Rights by tag, of the resource and of the request.
+    tagged = client("lambda-microvms", ("AKIATAGGEDTAGGEDTAGG", "secret"))
+    fails("AccessDeniedException", tagged.list_tags, Resource=resource, http=403)
+    vms.tag_resource(Resource=resource, Tags={"team": "blue"})
+    assert tagged.list_tags(Resource=resource)["Tags"]["team"] == "blue"
+    tagged.tag_resource(Resource=resource, Tags={"team": "blue", "cost": "1"})
+    fails("AccessDeniedException", tagged.tag_resource, Resource=resource, Tags={"team": "red"}, http=403)
+    fails("AccessDeniedException", tagged.tag_resource, Resource=resource, Tags={"secret": "x", "team": "blue"}, http=403)
+    vms.untag_resource(Resource=resource, TagKeys=["team", "cost", "stage"])
+
+
+def tag_errors(vms):
+    gone = IMAGE.replace("worker", "none")
+    fails("ResourceNotFoundException", vms.list_tags, Resource=gone, http=404)
+    fails("ResourceNotFoundException", vms.tag_resource, Resource=gone, Tags={"a": "b"}, http=404)
+    fails("ResourceNotFoundException", vms.untag_resource, Resource=gone, TagKeys=["a"], http=404)
+    fails("AccessDeniedException", vms.list_tags, Resource=IMAGE.replace("0000:", "0001:"), http=403)
+    fails("InvalidParameterValueException", vms.tag_resource, Resource=IMAGE, http=400, text="at most 50 tags",
+          Tags={f"k{n}": "v" for n in range(51)})
+    assert vms.list_tags(Resource=IMAGE)["Tags"] == {}
+
+
+def connectors(core, vms):
+    answers = []
+    core.meta.events.register("before-parse.lambda-core", lambda response_dict, **_: answers.append(response_dict))
+    body = lambda: json.loads(answers[-1]["body"])
+    role = f"{ACCOUNT}:role/warren-connector-operator"
+    vpc = {"SubnetIds": ["subnet-0a"], "SecurityGroupIds": ["sg-0B"], "NetworkProtocol": "IPv4",
+           "AssociatedComputeResourceTypes": ["MicroVm"], "ElasticIpConfiguration": {"Type": "None"}}
+    request = {"Name": "net", "Configuration": {"VpcEgressConfiguration": vpc}, "OperatorRole": role, "ClientToken": "t-1"}
+    made = core.create_network_connector(**request, Tags={"team": "x"})
+    assert made["ResponseMetadata"]["HTTPStatusCode"] == 202 and made["State"] == "PENDING", made
+    assert set(body()) == {"Arn", "Name", "Id", "Configuration", "OperatorRole", "State"}, body()
+    assert made["Id"].startswith("nc-") and made["Arn"] == f"arn:aws:lambda:us-east-1:000000000000:network-connector:{made['Id']}"
+    again = core.create_network_connector(**request, Tags={"team": "x"})
+    assert again["Id"] == made["Id"] and again["State"] == "PENDING", again
+    got = until(lambda: (got := core.get_network_connector(Identifier="net"))["State"] == "ACTIVE" and got, "ACTIVE")
+    assert got["StateReason"] == "Initial creation" and got["Version"] == got["LatestVersion"] == 1, got
+    assert got["Configuration"]["VpcEgressConfiguration"] == vpc and got["OperatorRole"] == role, got
+    assert isinstance(got["LastModified"], datetime.datetime) and isinstance(body()["LastModified"], str), body()
+    assert "Type" not in body() and "LastUpdateStatus" not in body(), body()
+    for identifier in (made["Id"], made["Arn"], got["VersionArn"]):
+        assert core.get_network_connector(Identifier=identifier)["Id"] == made["Id"]
+    assert "LatestVersion" not in core.get_network_connector(Identifier=got["VersionArn"])
+
+    same = core.update_network_connector(Identifier="net", Configuration=request["Configuration"])
+    assert same["LastUpdateStatus"] == "Successful" and same["Version"] == 1, same
+    assert same["LastUpdateStatusReason"] == "No configuration changes detected" and "StateReason" not in same, same
+    updated = core.update_network_connector(
+        Identifier="net", Configuration={"VpcEgressConfiguration": vpc | {"SubnetIds": ["subnet-1", "subnet-2"]}})
+    assert updated["Version"] == 2 and updated["State"] == "ACTIVE" and updated["LastUpdateStatus"] == "InProgress", updated
+    fails("ResourceConflictException", core.delete_network_connector, Identifier="net", http=409)
+    until(lambda: core.get_network_connector(Identifier="net")["LastUpdateStatus"] == "Successful", "Successful")
+    versions = core.list_network_connector_versions(Identifier="net")["NetworkConnectorVersions"]
+    assert [version["Version"] for version in versions] == [2, 1], versions
+    tags(vms, made["Arn"])
+
+    run = vms.run_microvm(imageIdentifier=IMAGE, egressNetworkConnectors=[made["Arn"]])
+    assert run["egressNetworkConnectors"] == [made["Arn"]], run
+    vms.terminate_microvm(microvmIdentifier=run["microvmId"])
+    fails("ValidationException", vms.run_microvm, imageIdentifier=IMAGE, ingressNetworkConnectors=[made["Arn"]], text="VPC_EGRESS")
+    fails("ResourceNotFoundException", vms.run_microvm, imageIdentifier=IMAGE, http=404,
+          egressNetworkConnectors=[made["Arn"][:-1] + "z"])
+    connector_errors(core, request, answers)
+
+    listed = core.list_network_connectors(State="ACTIVE", MaxItems=1)
+    item = listed["NetworkConnectors"][0]
+    assert item["Type"] == "VPC_EGRESS" and item["Name"] == "net" and item["LatestVersion"] == 2, item
+    assert "NextMarker" not in body(), body()
+    core.delete_network_connector(Identifier=f"{made['Arn']}:1")
+    fails("InvalidParameterValueException", core.delete_network_connector, Identifier=f"{made['Arn']}:2", http=400)
+    deleted = core.delete_network_connector(Identifier="net")
+    assert deleted["ResponseMetadata"]["HTTPStatusCode"] == 202 and deleted["State"] == "DELETING", deleted
+    until(lambda: not core.list_network_connectors()["NetworkConnectors"], "the end of the connector")
+    fails("ResourceNotFoundException", core.get_network_connector, Identifier="net", http=404)
+    assert body()["Message"] == "Network connector not found for: arn:aws:lambda:us-east-1:000000000000:network-connector:net", body()
+
+
+def connector_errors(core, request, answers):
+    def bad(code, text, http=400, **change):
+        fails(code, core.create_network_connector, http=http, text=text, **request | {"Name": "bad", "ClientToken": "bad"} | change)
+    vpc = request["Configuration"]["VpcEgressConfiguration"]
+    def vpc_without(member):
+        return {"VpcEgressConfiguration": {name: value for name, value in vpc.items() if name != member}}
+    invalid = "InvalidParameterValueException"
+    for member in ("NetworkProtocol", "AssociatedComputeResourceTypes"):
+        bad(invalid, f"{member} is a required field", Configuration=vpc_without(member))
+    bad(invalid, "Encountered unauthorized operation while calling EC2 due to invalid ConnectorOperatorRole permissions",
+        OperatorRole=f"{ACCOUNT}:role/warren-build")
+    bad(invalid, "The service is unable to assume the provided NetworkConnectorOperatorRole.",
+        OperatorRole=f"{ACCOUNT}:role/warren-launcher")
+    bad(invalid, "clientToken was used with different request parameters", ClientToken="t-1")
+    bad("ResourceConflictException", "already exists", http=409, Name="net")
+    answer = fails("ResourceNotFoundException", core.delete_network_connector, Identifier="nc-x", http=404)
+    assert answer["Error"]["Message"] == "" or "Network connector not found for" in str(answers[-1]["body"]), answer
+    loose = boto3.client("lambda-core", config=CONFIG.merge(Config(parameter_validation=False)))
+    fails("ValidationException", loose.create_network_connector, Name="n", http=400, ClientToken="x", OperatorRole=request["OperatorRole"],
+          Configuration={"VpcEgressConfiguration": vpc | {"SubnetIds": ["subnet-1"] * 17}},
+          text="' at 'configuration.vpcEgressConfiguration.subnetIds' failed to satisfy constraint: "
+               "Member must have length less than or equal to 16")
+    # An SDK makes a token where none is given, so its absence needs a client that makes none.
+    without = {name: value for name, value in request.items() if name != "ClientToken"}
+    loose.meta.events.register("before-call.lambda-core", lambda params, **_: params.update(
+        body=json.dumps({k: v for k, v in json.loads(params["body"]).items() if k not in ("ClientToken",)})))
+    fails("InvalidParameterValueException", loose.create_network_connector, http=400, text="ClientToken is a required field", **without)
+    loose = boto3.client("lambda-core", config=CONFIG)
+    fails("InvalidParameterValueException", loose.create_network_connector, http=400,
+          text="NetworkConnectorOperatorRole is required for VPC_EGRESS connector type",
+          **{name: value for name, value in request.items() if name != "OperatorRole"} | {"Name": "bad", "ClientToken": "x"})
+
+
 def secrets(sm):
     made = sm.create_secret(Name="warren/environment-key", SecretString="k-1", Description="key",
                             Tags=[{"Key": "team", "Value": "x"}])
@@ -341,6 +545,15 @@ def without_rights(microvm):
             "delete_microvm_image_version": of_version, "list_microvm_image_builds": of_version,
             "get_microvm_image_build": of_version | {"buildId": "x"}, "list_managed_microvm_images": {},
             "list_managed_microvm_image_versions": of_image,
+            "create_microvm_image": FULL | {"name": "x"}, "update_microvm_image": FULL | of_image,
+            "list_tags": {"Resource": IMAGE}, "tag_resource": {"Resource": IMAGE, "Tags": {"a": "b"}},
+            "untag_resource": {"Resource": IMAGE, "TagKeys": ["a"]},
+        },
+        "lambda-core": {
+            "create_network_connector": {"Name": "x", "Configuration": {"VpcEgressConfiguration": {"SubnetIds": ["subnet-1"]}}},
+            "get_network_connector": {"Identifier": "x"}, "list_network_connectors": {},
+            "update_network_connector": {"Identifier": "x"}, "delete_network_connector": {"Identifier": "x"},
+            "list_network_connector_versions": {"Identifier": "x"},
         },
         "secretsmanager": {
             "create_secret": {"Name": "x", "SecretString": "x"}, "put_secret_value": {"SecretId": "x", "SecretString": "x"},
@@ -371,7 +584,6 @@ def unknown_services():
     fails("InvalidAction", client("iam").list_roles, http=400)
     fails("NotImplemented", client("s3").list_buckets, http=501)
     fails("NotImplemented", client("s3").put_object, Bucket="b", Key="k", Body=io.BytesIO(b"x"), http=501)
-    fails("UnknownOperationException", client("lambda-core").list_network_connectors, http=404, text="ListNetworkConnectors")
 
 
 def main():
@@ -380,6 +592,10 @@ def main():
     wire(client("lambda-microvms"), microvm)
     microvm_errors(vms)
     images(vms)
+    new_images(vms)
+    tags(vms, IMAGE)
+    tag_errors(vms)
+    connectors(client("lambda-core"), vms)
     secrets(client("secretsmanager"))
     logs(client("logs"))
     keys = identities(vms, microvm)

@@ -3,6 +3,7 @@
 
 mod awscli;
 mod boto3;
+mod limits;
 mod rust_sdk;
 mod wire;
 mod world;

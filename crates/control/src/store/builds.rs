@@ -3,11 +3,11 @@
 use super::{
     Claim, ImageDocument, Store, at, corrupt, doing,
     images::{ImageContent, resource, stored_version},
-    signed, stored_id, to_json, unsigned, variant,
+    quota, signed, stored_id, to_json, unsigned, variant,
 };
 use crate::{
     Build, BuildId, BuildState, ControlError, ImageArn, ImageName, ImageSpec, ImageState,
-    ImageVersion, SnapshotSizes, Timestamp, VersionState, VersionStatus,
+    ImageVersion, Quotas, SnapshotSizes, Timestamp, VersionState, VersionStatus,
 };
 use engine::TemplateId;
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
@@ -21,6 +21,7 @@ pub(crate) struct NewBuild<'a> {
     pub(crate) spec: &'a ImageSpec,
     pub(crate) build: &'a BuildId,
     pub(crate) claim: Option<&'a Claim>,
+    pub(crate) quotas: &'a Quotas,
     pub(crate) now: Timestamp,
 }
 
@@ -79,6 +80,7 @@ impl Store {
                 return Err(ControlError::ImageExists(new.image.clone()));
             }
             (BuildOf::NewImage { tags }, None) => {
+                check_quotas(&mut tx, new).await?;
                 insert_image(&mut tx, new, tags).await?;
                 ImageVersion::FIRST
             }
@@ -87,6 +89,7 @@ impl Store {
             }
             (BuildOf::Existing, Some((last, state))) => {
                 refuse_busy(new.image, &state)?;
+                check_quotas(&mut tx, new).await?;
                 let version = stored_version(last)?.next();
                 begin_update(&mut tx, new, version).await?;
                 version
@@ -259,6 +262,28 @@ fn refuse_busy(image: &ImageName, state: &str) -> Result<(), ControlError> {
         return Err(ControlError::ImageBusy { image: image.clone(), state: state.as_str() });
     }
     Ok(())
+}
+
+async fn check_quotas(
+    connection: &mut SqliteConnection,
+    new: &NewBuild<'_>,
+) -> Result<(), ControlError> {
+    let (images, versions, builds): (i64, i64, i64) = sqlx::query_as(
+        "SELECT (SELECT count(*) FROM images),
+                (SELECT count(*) FROM image_versions WHERE image = $1),
+                (SELECT count(*) FROM builds WHERE state IN ('PENDING', 'IN_PROGRESS'))",
+    )
+    .bind(new.image.as_str())
+    .fetch_one(connection)
+    .await
+    .map_err(doing("counting images"))?;
+    match new.of {
+        BuildOf::NewImage { .. } => quota("MicroVM images", images, new.quotas.images)?,
+        BuildOf::Existing => {
+            quota("versions of a MicroVM image", versions, new.quotas.image_versions)?;
+        }
+    }
+    quota("concurrent MicroVM image builds", builds, new.quotas.concurrent_builds)
 }
 
 async fn insert_image(

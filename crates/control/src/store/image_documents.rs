@@ -12,6 +12,8 @@ use std::{collections::BTreeMap, time::Duration};
 pub(super) struct HooksDocument {
     port: Option<u16>,
     timeouts_ms: BTreeMap<String, u64>,
+    #[serde(default)]
+    disabled_ms: BTreeMap<String, Option<u64>>,
 }
 
 impl HooksDocument {
@@ -19,15 +21,25 @@ impl HooksDocument {
         let ms = |timeout: &Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let timeouts = hooks.timeouts.iter();
         let timeouts_ms = timeouts.map(|(hook, t)| (hook.name().to_owned(), ms(t))).collect();
-        Self { port: hooks.port, timeouts_ms }
+        let disabled = hooks.disabled.iter();
+        let disabled_ms =
+            disabled.map(|(hook, t)| (hook.name().to_owned(), t.as_ref().map(ms))).collect();
+        Self { port: hooks.port, timeouts_ms, disabled_ms }
     }
 
     pub(super) fn read(self) -> Result<Hooks, ControlError> {
-        let timeouts = self.timeouts_ms.into_iter().map(|(name, ms)| {
-            let hook = variant("a hook", &Hook::ALL, Hook::name, &name)?;
-            Ok((hook, Duration::from_millis(ms)))
-        });
-        Ok(Hooks { port: self.port, timeouts: timeouts.collect::<Result<_, ControlError>>()? })
+        let hook = |name: &str| variant("a hook", &Hook::ALL, Hook::name, name);
+        let timeouts = self.timeouts_ms.into_iter();
+        let disabled = self.disabled_ms.into_iter();
+        Ok(Hooks {
+            port: self.port,
+            timeouts: timeouts
+                .map(|(name, ms)| Ok((hook(&name)?, Duration::from_millis(ms))))
+                .collect::<Result<_, ControlError>>()?,
+            disabled: disabled
+                .map(|(name, ms)| Ok((hook(&name)?, ms.map(Duration::from_millis))))
+                .collect::<Result<_, ControlError>>()?,
+        })
     }
 }
 

@@ -134,6 +134,8 @@ macro_rules! select_microvms {
     };
 }
 
+const ALLOCATED_MEMORY: &str = "SELECT sum(memory_mib) FROM microvms WHERE state <> 'TERMINATED'";
+
 impl Store {
     /// Writes a new row with its first mark, or finds the id that an equal request was given.
     pub(crate) async fn insert_microvm(
@@ -240,6 +242,15 @@ impl Store {
                 .await
                 .map_err(doing("reading the live MicroVMs"))?;
         rows.iter().map(read_microvm).collect()
+    }
+
+    /// Memory of all MicroVMs that are not terminated.
+    pub(crate) async fn allocated_memory_mib(&self) -> Result<u64, ControlError> {
+        let used: Option<i64> = sqlx::query_scalar(ALLOCATED_MEMORY)
+            .fetch_one(&self.state.readers)
+            .await
+            .map_err(doing("adding up the memory of MicroVMs"))?;
+        unsigned("a sum", used.unwrap_or(0))
     }
 
     /// How many MicroVMs of an image (of one version, where one is named) are not terminated.
@@ -355,11 +366,10 @@ async fn check_quota(
     wanted_mib: u64,
     limit_mib: u64,
 ) -> Result<(), ControlError> {
-    let used: Option<i64> =
-        sqlx::query_scalar("SELECT sum(memory_mib) FROM microvms WHERE state <> 'TERMINATED'")
-            .fetch_one(&mut **tx)
-            .await
-            .map_err(doing("adding up the memory of MicroVMs"))?;
+    let used: Option<i64> = sqlx::query_scalar(ALLOCATED_MEMORY)
+        .fetch_one(&mut **tx)
+        .await
+        .map_err(doing("adding up the memory of MicroVMs"))?;
     if unsigned("a sum", used.unwrap_or(0))? + wanted_mib > limit_mib {
         return Err(ControlError::MemoryQuota { limit_mib });
     }

@@ -66,6 +66,32 @@ const MEANINGS: &[(&str, &str, &str)] = &[
         "What keeps a VM with an idle policy awake. `work`: anything that its network carries (a worker that holds a work item sends a heartbeat), and an open request or shell at its endpoint. `ingress`: AWS's rule, bytes at its endpoint alone, which freezes an agent in the middle of a long turn.",
     ),
     ("iam", "files", "JSON files with roles and policies beside the built-in ones."),
+    (
+        "limits",
+        "memory_mib",
+        "Memory of all VMs together, in MiB; the next RunMicrovm is a ServiceQuotaExceededException. 0: no limit.",
+    ),
+    ("limits", "images", "Images."),
+    ("limits", "image_versions", "Versions of one image."),
+    ("limits", "image_builds", "Builds of images under way at once."),
+    ("limits", "connectors", "Network connectors."),
+    (
+        "limits",
+        "run_per_s",
+        "RunMicrovm a second, and as many at once; more are a ThrottlingException.",
+    ),
+    ("limits", "resume_per_s", "The same for ResumeMicrovm."),
+    ("limits", "suspend_per_s", "The same for SuspendMicrovm."),
+    ("limits", "terminate_per_s", "The same for TerminateMicrovm."),
+    ("limits", "get_per_s", "The same for GetMicrovm."),
+    ("limits", "auth_token_per_s", "The same for CreateMicrovmAuthToken."),
+    ("limits", "shell_auth_token_per_s", "The same for CreateMicrovmShellAuthToken."),
+    (
+        "limits",
+        "connectors_per_s",
+        "The same for each operation of network connectors, as TooManyRequestsException.",
+    ),
+    ("limits", "tags_per_s", "The same for each operation of tags."),
     ("log", "json", "`on`: the service logs JSON lines to standard error."),
 ];
 

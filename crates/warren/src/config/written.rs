@@ -2,6 +2,7 @@
 //!
 //! An empty text stands for "not set", so that each key has a default that can be shown.
 
+use super::limits::Limits;
 use serde::{Deserialize, Serialize};
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -18,6 +19,7 @@ pub(crate) struct Written {
     pub(crate) network: Network,
     pub(crate) idle: Idle,
     pub(crate) iam: Iam,
+    pub(crate) limits: Limits,
     pub(crate) log: Log,
 }
 

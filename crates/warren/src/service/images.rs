@@ -130,7 +130,7 @@ fn spec(control: &Control, upload: Upload) -> Result<ImageSpec, ControlError> {
                 let seconds = upload.asked.timeouts_s.get(hook.name())?;
                 Some((hook, Duration::from_secs(u64::from(*seconds))))
             });
-            Hooks { port, timeouts: timeouts.collect() }
+            Hooks { port, timeouts: timeouts.collect(), ..Hooks::default() }
         }
     };
     Ok(ImageSpec {

@@ -6,12 +6,13 @@ mod engine;
 use ::engine::GuestSockets;
 use async_trait::async_trait;
 use aws::{
-    AccessKey, AuthSettings, Authenticator, AwsState, CLOCK_SKEW, IamConfig, UserConfig, router,
+    AccessKey, AuthSettings, Authenticator, AwsState, CLOCK_SKEW, IamConfig, Rates, Throttles,
+    UserConfig, router,
 };
 use control::{
     BackDoor, BackDoorError, BuildProgress, Clock, Control, ControlConfig, CreateImage, Hook,
-    Hooks, ImageName, ImageSpec, Logging, MicrovmId, OsCapabilities, Outside, RoleArn, SystemClock,
-    VmAttachment,
+    Hooks, ImageName, ImageSpec, Logging, MicrovmId, OsCapabilities, Outside, Quotas, RoleArn,
+    SystemClock, VmAttachment,
 };
 use std::{
     collections::BTreeMap,
@@ -55,6 +56,16 @@ fn users() -> Vec<UserConfig> {
     vec![
         user("nobody", "AKIANOBODYNOBODYNOBO", &[]),
         user(
+            "tagged",
+            "AKIATAGGEDTAGGEDTAGG",
+            &[r#"{"Version":"2012-10-17","Statement":[
+                {"Effect":"Allow","Action":"lambda:*","Resource":"*",
+                 "Condition":{"StringEquals":{"aws:ResourceTag/Team":"blue"},
+                              "StringEqualsIfExists":{"aws:RequestTag/team":"blue"}}},
+                {"Effect":"Deny","Action":"lambda:TagResource","Resource":"*",
+                 "Condition":{"ForAnyValue:StringEquals":{"aws:TagKeys":["secret"]}}}]}"#],
+        ),
+        user(
             "guarded",
             "AKIAGUARDEDGUARDEDGU",
             &[r#"{"Version":"2012-10-17","Statement":[
@@ -66,9 +77,13 @@ fn users() -> Vec<UserConfig> {
 
 impl World {
     pub(super) async fn start() -> Self {
+        Self::limited(Rates::unlimited(), Quotas::default()).await
+    }
+
+    pub(super) async fn limited(rates: Rates, quotas: Quotas) -> Self {
         let data = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let config = ControlConfig::new(data.path().join("data"));
+        let config = ControlConfig { quotas, ..ControlConfig::new(data.path().join("data")) };
         let (region, account) = (config.region.clone(), config.account.clone());
         let outside = Outside {
             engine: Arc::new(engine::PaperEngine::new()),
@@ -84,7 +99,12 @@ impl World {
         let settings = AuthSettings { region, account, clock_skew: CLOCK_SKEW, clock, iam };
         let authenticator = Authenticator::new(settings, control.credentials().clone()).unwrap();
         let (authenticator, calls) = (Arc::new(authenticator), TaskTracker::new());
-        let state = AwsState { control: control.clone(), authenticator, calls: calls.clone() };
+        let state = AwsState {
+            control: control.clone(),
+            authenticator,
+            throttles: Arc::new(Throttles::new(rates)),
+            calls: calls.clone(),
+        };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let service = router(state).into_make_service_with_connect_info::<SocketAddr>();
@@ -187,7 +207,7 @@ async fn build_image(control: &Arc<Control>) {
         build_role: RoleArn::parse("arn:aws:iam::000000000000:role/warren-build").unwrap(),
         description: Some("the default worker".into()),
         memory_mib: 512,
-        hooks: Hooks { port: Some(9000), timeouts: BTreeMap::from(timeouts) },
+        hooks: Hooks { port: Some(9000), timeouts: BTreeMap::from(timeouts), ..Hooks::default() },
         environment: vec![("KEY".into(), "value".into())],
         egress_connectors: Vec::new(),
         logging: Logging::Default,

@@ -2,6 +2,7 @@
 
 use crate::error::BuildError;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use wire::App;
 
 /// What a container gets where its image sets no PATH.
@@ -19,16 +20,24 @@ pub(crate) struct OciConfig {
     env: Option<Vec<String>>,
     working_dir: Option<String>,
     user: Option<String>,
+    /// A set: each path has an empty object.
+    volumes: Option<BTreeMap<String, serde_json::Value>>,
+    /// `SIGINT`, `INT` or a number.
+    stop_signal: Option<String>,
 }
 
-/// Joins the image's configuration with the variables that the build's caller sets; these win.
+impl OciConfig {
+    /// Directories that are there when the app starts.
+    pub(crate) fn volumes(&self) -> Vec<String> {
+        self.volumes.iter().flat_map(BTreeMap::keys).cloned().collect()
+    }
+}
+
+/// Reads the image's configuration.
 ///
 /// # Errors
 /// [`BuildError::NothingToStart`] where the image has neither entry point nor command.
-pub(crate) fn from_config(
-    config: OciConfig,
-    environment: &[(String, String)],
-) -> Result<App, BuildError> {
+pub(crate) fn from_config(config: OciConfig) -> Result<App, BuildError> {
     let mut argv = config.entrypoint.unwrap_or_default();
     argv.extend(config.cmd.unwrap_or_default());
     if argv.is_empty() {
@@ -40,7 +49,7 @@ pub(crate) fn from_config(
         let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
         (name.to_owned(), value.to_owned())
     });
-    for (name, value) in of_image.chain(environment.iter().cloned()) {
+    for (name, value) in of_image {
         match env.iter_mut().find(|(known, _)| *known == name) {
             Some((_, old)) => *old = value,
             None => env.push((name, value)),
@@ -59,14 +68,12 @@ pub(crate) fn from_config(
 mod tests {
     use super::*;
 
-    fn app(config: &str, environment: &[(&str, &str)]) -> Result<App, BuildError> {
-        let environment: Vec<_> =
-            environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        from_config(serde_json::from_str(config).unwrap(), &environment)
+    fn app(config: &str) -> Result<App, BuildError> {
+        from_config(serde_json::from_str(config).unwrap())
     }
 
     fn argv(config: &str) -> Vec<String> {
-        app(config, &[]).unwrap().argv
+        app(config).unwrap().argv
     }
 
     #[test]
@@ -85,32 +92,29 @@ mod tests {
     #[test]
     fn nothing_to_start_is_refused() {
         for config in ["{}", r#"{"Entrypoint":null,"Cmd":[]}"#] {
-            assert!(matches!(app(config, &[]), Err(BuildError::NothingToStart)));
+            assert!(matches!(app(config), Err(BuildError::NothingToStart)));
         }
     }
 
     #[test]
-    fn the_callers_variables_win_over_the_images() {
-        let app =
-            app(r#"{"Cmd":["x"],"Env":["A=1","B=2=3","EMPTY="]}"#, &[("A", "9"), ("NEW", "n")])
-                .unwrap();
-        let expected =
-            [("PATH", DEFAULT_PATH), ("A", "9"), ("B", "2=3"), ("EMPTY", ""), ("NEW", "n")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    fn variables_are_taken_as_they_are_written() {
+        let app = app(r#"{"Cmd":["x"],"Env":["A=1","B=2=3","EMPTY="]}"#).unwrap();
+        let expected = [("PATH", DEFAULT_PATH), ("A", "1"), ("B", "2=3"), ("EMPTY", "")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(app.env, expected);
     }
 
     #[test]
     fn the_images_path_replaces_the_default() {
-        let app = app(r#"{"Cmd":["x"],"Env":["PATH=/opt/bin"]}"#, &[]).unwrap();
+        let app = app(r#"{"Cmd":["x"],"Env":["PATH=/opt/bin"]}"#).unwrap();
         assert_eq!(app.env, [("PATH".to_owned(), "/opt/bin".to_owned())]);
     }
 
     #[test]
     fn user_and_directory_are_taken_over_or_default() {
-        let set = app(r#"{"Cmd":["x"],"User":"1000:100","WorkingDir":"/w"}"#, &[]).unwrap();
+        let set = app(r#"{"Cmd":["x"],"User":"1000:100","WorkingDir":"/w"}"#).unwrap();
         assert_eq!((set.user.as_str(), set.working_dir.as_str()), ("1000:100", "/w"));
-        let unset = app(r#"{"Cmd":["x"],"WorkingDir":""}"#, &[]).unwrap();
+        let unset = app(r#"{"Cmd":["x"],"WorkingDir":""}"#).unwrap();
         assert_eq!((unset.user.as_str(), unset.working_dir.as_str()), ("", "/"));
     }
 }

@@ -1,17 +1,20 @@
-//! The artifact: what the caller hands in, its Dockerfile, its digest.
+//! The artifact: the zip that the caller hands in, its Dockerfile, its digest.
 
 use crate::{
     archive::{self, ArchiveError, ArchiveLimits},
     error::BuildError,
+    sandbox::UID_BASE,
 };
 use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File},
     io::{self, Read},
-    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{PermissionsExt, lchown},
+    },
     path::{Path, PathBuf},
 };
-use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use walkdir::WalkDir;
 
@@ -22,15 +25,6 @@ const DOCKERFILE_BYTES_MAX: u64 = 1 << 20;
 const SEARCH_DEPTH_MAX: usize = 3;
 const READ_BUFFER_BYTES: usize = 128 * 1024;
 
-/// What is built: a `Dockerfile` at its root and the files that it copies.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Artifact {
-    /// Used where it is, and only read.
-    Directory(PathBuf),
-    /// As S3 keeps it.
-    Zip(PathBuf),
-}
-
 /// An artifact laid out as a directory, with what was found out about it.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -38,39 +32,36 @@ pub(crate) struct Context {
     pub(crate) dockerfile: String,
     /// Of names, modes and contents; hexadecimal SHA-256.
     pub(crate) digest: String,
-    /// Removes what was unpacked.
-    _unpacked: Option<TempDir>,
 }
 
-/// How an artifact is opened: bounds, place for what is unpacked, and who may stop it.
+/// How an artifact is opened: bounds, directory to be made, and who may stop it.
 pub(crate) struct Opening<'a> {
     pub(crate) limits: ArchiveLimits,
-    pub(crate) temp_dir: &'a Path,
+    pub(crate) dir: &'a Path,
     pub(crate) cancel: &'a CancellationToken,
 }
 
 impl Context {
-    /// Blocking: reads the whole artifact.
-    pub(crate) fn open(artifact: &Artifact, opening: &Opening<'_>) -> Result<Self, BuildError> {
-        let (dir, unpacked) = match artifact {
-            Artifact::Directory(dir) => {
-                let dir = dir
-                    .canonicalize()
-                    .map_err(|source| BuildError::io("opening the directory", dir, source))?;
-                (dir, None)
-            }
-            Artifact::Zip(file) => {
-                let temp = TempDir::new_in(opening.temp_dir).map_err(|source| {
-                    BuildError::io("making a directory in", opening.temp_dir, source)
-                })?;
-                archive::unpack(file, temp.path(), opening.limits, opening.cancel)?;
-                (temp.path().to_owned(), Some(temp))
-            }
-        };
-        let dockerfile = read_dockerfile(&dir)?;
-        let digest = tree_digest(&dir, opening)?;
-        Ok(Self { dir, dockerfile, digest, _unpacked: unpacked })
+    /// Unpacks the zip for the sandbox's root. Blocking: reads the whole artifact.
+    pub(crate) fn open(artifact: &Path, opening: &Opening<'_>) -> Result<Self, BuildError> {
+        let dir = opening.dir;
+        fs::create_dir(dir).map_err(|source| BuildError::io("making", dir, source))?;
+        archive::unpack(artifact, dir, opening.limits, opening.cancel)?;
+        let dockerfile = read_dockerfile(dir)?;
+        let digest = tree_digest(dir, opening)?;
+        hand_over(dir)?;
+        Ok(Self { dir: dir.to_owned(), dockerfile, digest })
     }
+}
+
+/// Makes the sandbox's root the owner.
+fn hand_over(dir: &Path) -> Result<(), BuildError> {
+    for entry in WalkDir::new(dir) {
+        let entry = entry.map_err(|error| BuildError::io("reading", dir, error.into()))?;
+        lchown(entry.path(), Some(UID_BASE), Some(UID_BASE))
+            .map_err(|source| BuildError::io("handing over", entry.path(), source))?;
+    }
+    Ok(())
 }
 
 fn read_dockerfile(dir: &Path) -> Result<String, BuildError> {
@@ -167,75 +158,48 @@ fn hash_file(digest: &mut Sha256, path: &Path) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use std::{fs::File, io::Write};
+    use tempfile::TempDir;
+    use zip::{ZipWriter, write::SimpleFileOptions};
 
-    fn open(dir: &Path) -> Result<Context, BuildError> {
+    /// Opens a zip of these files: name, content, mode.
+    fn open(files: &[(&str, &str, u32)]) -> (TempDir, Result<Context, BuildError>) {
         let temp = tempfile::tempdir().unwrap();
-        Context::open(
-            &Artifact::Directory(dir.to_owned()),
-            &Opening {
-                limits: ArchiveLimits::default(),
-                temp_dir: temp.path(),
-                cancel: &CancellationToken::new(),
-            },
-        )
-    }
-
-    fn directory(files: &[(&str, &str)]) -> TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, content) in files {
-            let path = dir.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
+        let artifact = temp.path().join("a.zip");
+        let mut zip = ZipWriter::new(File::create(&artifact).unwrap());
+        for (name, content, mode) in files {
+            zip.start_file(*name, SimpleFileOptions::default().unix_permissions(*mode)).unwrap();
+            zip.write_all(content.as_bytes()).unwrap();
         }
-        dir
+        zip.finish().unwrap();
+        let dir = temp.path().join("out");
+        let cancel = CancellationToken::new();
+        let opening = Opening { limits: ArchiveLimits::default(), dir: &dir, cancel: &cancel };
+        let opened = Context::open(&artifact, &opening);
+        (temp, opened)
     }
 
+    /// Root alone can hand files over to the sandbox's root.
     #[test]
     fn the_digest_follows_content_names_and_modes_only() {
-        let files = [("Dockerfile", "FROM scratch"), ("a", "1")];
-        let (one, two) = (directory(&files), directory(&files));
-        let digest = |dir: &TempDir| open(dir.path()).unwrap().digest;
-        let before = digest(&one);
-        assert_eq!(before, digest(&two));
-        fs::set_permissions(one.path().join("a"), fs::Permissions::from_mode(0o755)).unwrap();
-        assert_ne!(before, digest(&one));
-        fs::rename(two.path().join("a"), two.path().join("b")).unwrap();
-        assert_ne!(before, digest(&two));
+        let digest = |name, content, mode| {
+            let files = [("Dockerfile", "FROM scratch", 0o644), (name, content, mode)];
+            open(&files).1.unwrap().digest
+        };
+        let before = digest("a", "1", 0o644);
+        assert_eq!(before, digest("a", "1", 0o644));
+        for other in [digest("a", "1", 0o755), digest("b", "1", 0o644), digest("a", "2", 0o644)] {
+            assert_ne!(before, other);
+        }
     }
 
     #[test]
     fn without_a_dockerfile_the_misplaced_one_is_named() {
-        let dir = directory(&[("app/Dockerfile", "FROM scratch")]);
-        match open(dir.path()).unwrap_err() {
+        match open(&[("app/Dockerfile", "FROM scratch", 0o644)]).1.unwrap_err() {
             BuildError::NoDockerfile { found } => {
                 assert_eq!(found.unwrap(), Path::new("app/Dockerfile"));
             }
             other => panic!("{other:?}"),
         }
-    }
-
-    #[test]
-    fn a_dockerfile_outside_of_the_artifact_is_not_read() {
-        let dir = directory(&[("a", "1")]);
-        symlink("/etc/passwd", dir.path().join("Dockerfile")).unwrap();
-        assert!(matches!(open(dir.path()), Err(BuildError::NoDockerfile { .. })));
-    }
-
-    #[test]
-    fn a_pipe_in_the_artifact_is_refused_not_read() {
-        let dir = directory(&[("Dockerfile", "FROM scratch")]);
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            dir.path().join("pipe"),
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::from_raw_mode(0o600),
-            0,
-        )
-        .unwrap();
-        assert!(matches!(
-            open(dir.path()),
-            Err(BuildError::Archive(ArchiveError::Special(name))) if name == "pipe"
-        ));
     }
 }

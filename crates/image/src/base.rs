@@ -4,13 +4,14 @@
 //! and only then.
 
 use crate::{
-    buildah::{DockerBuild, ImageId, Layers, Storage},
+    buildah::{Buildah, DockerBuild, ImageId, Layers},
     error::BuildError,
     progress::BuildStage,
-    tool::{Job, Tool},
+    sandbox::{Net, Sandbox, make_room},
+    tool::{Job, ToolError},
 };
 use sha2::{Digest, Sha256};
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 /// The base's name in a Dockerfile's FROM.
 pub const BASE_NAME: &str = "localhost/warren/base:bookworm";
@@ -68,9 +69,10 @@ pub(crate) fn recipe() -> String {
 }
 
 /// Finds the base in the storage, or makes it. The caller holds the base's lock.
-pub(crate) async fn ensure(storage: &Storage, job: &Job) -> Result<ImageId, BuildError> {
+pub(crate) async fn ensure(buildah: &Buildah, job: &Job) -> Result<ImageId, BuildError> {
+    let storage = buildah.storage();
     let recipe = recipe();
-    let found = storage.find(BASE_NAME, (RECIPE_LABEL, &recipe), job).await;
+    let found = buildah.find(BASE_NAME, (RECIPE_LABEL, &recipe), job).await;
     let found =
         found.map_err(|error| BuildError::of_tool(error, storage.dir(), BuildError::Tool))?;
     if let Some(image) = found {
@@ -80,27 +82,31 @@ pub(crate) async fn ensure(storage: &Storage, job: &Job) -> Result<ImageId, Buil
     let temp_dir = storage.temp_dir();
     let context = tempfile::tempdir_in(&temp_dir)
         .map_err(|source| BuildError::io("making a directory in", &temp_dir, source))?;
+    make_room(context.path())?;
     let failed = |error| BuildError::of_tool(error, storage.dir(), BuildError::Base);
-    bootstrap(&context.path().join("base.tar"), &temp_dir, job).await.map_err(failed)?;
+    let tar = context.path().join("base.tar");
+    bootstrap(buildah.sandbox(), &tar, job).await.map_err(failed)?;
     let dockerfile = context.path().join("Dockerfile");
     fs::write(&dockerfile, format!("{DOCKERFILE}LABEL {RECIPE_LABEL}={recipe}\n"))
         .map_err(|source| BuildError::io("writing", &dockerfile, source))?;
     let build = DockerBuild {
         context: context.path(),
-        aliases: &[],
+        images: &BTreeMap::new(),
         tag: Some(BASE_NAME),
         layers: Layers::Squeezed,
-        id_file: &temp_dir.join("base.id"),
     };
-    storage.build(build, job).await.map_err(failed)
+    buildah.build(build, job).await.map_err(failed)
 }
 
-async fn bootstrap(tar: &Path, temp_dir: &Path, job: &Job) -> Result<(), crate::ToolError> {
-    let mut tool = Tool::new("mmdebstrap", "mmdebstrap", SUITE)
+/// In the host's network, for its package mirrors.
+async fn bootstrap(sandbox: &Sandbox, tar: &Path, job: &Job) -> Result<(), ToolError> {
+    let mut tool = sandbox
+        .tool(Net::Host, "mmdebstrap", "mmdebstrap", SUITE)
         .args(["--mode=root", "--variant=minbase", "--format=tar"])
         .arg(format!("--include={}", PACKAGES.join(",")))
         .arg(format!("--customize-hook={FORGET_HOST}"))
-        .env("TMPDIR", temp_dir);
+        .arg("--skip=output/dev")
+        .env("TMPDIR", tar.parent().unwrap_or(tar));
     for option in DPKG_OPTIONS {
         tool = tool.arg(format!("--dpkgopt={option}"));
     }

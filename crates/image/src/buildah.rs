@@ -1,15 +1,21 @@
 //! Warren's own buildah storage, apart from that of the host's user: what is asked of it, in
-//! buildah's command line (buildah 1.28).
+//! buildah's command line (buildah 1.28). Every buildah runs in a [`Sandbox`].
+//!
+//! The storage belongs to the sandbox's root. What is mounted of it is known in a directory of each
+//! sandbox's own, as the mounts themselves are.
 
 use crate::{
     app::OciConfig,
     error::BuildError,
+    from::Source,
+    network,
+    sandbox::{Net, Rooms, Sandbox, make_room},
     tool::{Job, Tool, ToolError},
 };
 use serde::Deserialize;
 use std::{
+    collections::BTreeMap,
     fs, io,
-    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
 
@@ -17,6 +23,12 @@ use std::{
 /// means to Docker.
 const REGISTRIES: &str = "unqualified-search-registries = [\"docker.io\"]\n";
 const HOST_REGISTRIES: &str = "/etc/containers/registries.conf";
+/// In a sandbox, for what does not outlive it.
+const RUN_DIR: &str = "/run/buildah";
+/// In a sandbox, the local image that is being brought into the storage.
+const LOCAL_LINK: &str = "/run/buildah/local";
+/// Docker gives it; with it a step could leave the directory that it is shown as its root.
+const DROPPED_CAPABILITY: &str = "CAP_SYS_CHROOT";
 
 /// How layers are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,21 +51,71 @@ impl Driver {
 #[derive(Debug, Clone)]
 pub(crate) struct Storage {
     dir: PathBuf,
-    driver: Driver,
     /// None: the host's own configuration is good.
     registries: Option<PathBuf>,
+}
+
+impl Storage {
+    /// Opens the storage below `share_dir`, made when it is not there.
+    pub(crate) fn open(share_dir: &Path) -> Result<Self, BuildError> {
+        let mut storage = Self { dir: share_dir.join("containers"), registries: None };
+        for room in [storage.root_dir(), storage.temp_dir()] {
+            make_room(&room)?;
+        }
+        if !names_registries(Path::new(HOST_REGISTRIES)) {
+            let path = storage.dir.join("registries.conf");
+            if fs::read_to_string(&path).ok().as_deref() != Some(REGISTRIES) {
+                fs::write(&path, REGISTRIES)
+                    .map_err(|source| BuildError::io("writing", &path, source))?;
+            }
+            storage.registries = Some(path);
+        }
+        Ok(storage)
+    }
+
+    /// Where its files are, for errors and for locks.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn root_dir(&self) -> PathBuf {
+        self.dir.join("root")
+    }
+
+    /// Directory for what is needed for a moment, on the disk that holds the layers.
+    pub(crate) fn temp_dir(&self) -> PathBuf {
+        self.dir.join("tmp")
+    }
+
+    /// What a sandbox must be given for this storage.
+    pub(crate) fn rooms(&self) -> Rooms {
+        let readable = self.registries.iter().cloned().collect();
+        Rooms { writable: vec![self.root_dir(), self.temp_dir()], readable }
+    }
+
+    /// Makes sure that the next sweep finds something to do.
+    pub(crate) fn note_leftovers(&self) {
+        let note = self.temp_dir().join("leftovers");
+        if let Err(error) = fs::write(&note, "") {
+            tracing::warn!(path = %note.display(), %error, "cannot note what is to be swept");
+        }
+    }
+
+    /// Empties the directory for temporary files.
+    pub(crate) fn clear_temp(&self) -> Result<(), BuildError> {
+        let temp = self.temp_dir();
+        remove_contents(&temp).map_err(|source| BuildError::io("clearing", &temp, source))
+    }
 }
 
 /// A Dockerfile build.
 #[derive(Debug)]
 pub(crate) struct DockerBuild<'a> {
     pub(crate) context: &'a Path,
-    /// Names in FROM, and the local image that is taken instead.
-    pub(crate) aliases: &'a [(String, String)],
+    /// Names of images in the Dockerfile, and the image of the storage that each is.
+    pub(crate) images: &'a BTreeMap<String, ImageId>,
     pub(crate) tag: Option<&'a str>,
     pub(crate) layers: Layers,
-    /// Where buildah writes the image's id.
-    pub(crate) id_file: &'a Path,
 }
 
 /// Whether each step is kept, so that a later build starts after the last unchanged one.
@@ -82,68 +144,80 @@ impl ImageId {
     }
 }
 
-impl Storage {
-    /// Opens the storage below `share_dir`, made when it is not there.
-    pub(crate) async fn open(share_dir: &Path, job: &Job) -> Result<Self, BuildError> {
-        let dir = share_dir.join("buildah");
-        let temp = dir.join("tmp");
-        fs::create_dir_all(&temp).map_err(|source| BuildError::io("making", &temp, source))?;
-        let mut storage = Self { driver: Driver::Overlay, registries: None, dir };
-        storage.driver = storage.choose_driver(job).await?;
-        if !names_registries(Path::new(HOST_REGISTRIES)) {
-            let path = storage.dir.join("registries.conf");
-            fs::write(&path, REGISTRIES)
-                .map_err(|source| BuildError::io("writing", &path, source))?;
-            storage.registries = Some(path);
+/// Buildah on a storage, in a sandbox.
+#[derive(Debug)]
+pub(crate) struct Buildah {
+    storage: Storage,
+    sandbox: Sandbox,
+    driver: Driver,
+}
+
+impl Buildah {
+    pub(crate) async fn open(
+        storage: &Storage,
+        sandbox: Sandbox,
+        job: &Job,
+    ) -> Result<Self, BuildError> {
+        let mut buildah = Self { storage: storage.clone(), sandbox, driver: Driver::Overlay };
+        match buildah.choose_driver(job).await {
+            Ok(driver) => buildah.driver = driver,
+            Err(error) => {
+                buildah.close().await;
+                return Err(error);
+            }
         }
-        Ok(storage)
+        Ok(buildah)
+    }
+
+    /// Ends all that runs in its sandbox.
+    pub(crate) async fn close(self) {
+        self.sandbox.close().await;
+    }
+
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    pub(crate) fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
     }
 
     /// Overlay where a trial works. The choice is written down: a storage cannot change it.
     async fn choose_driver(&self, job: &Job) -> Result<Driver, BuildError> {
-        let noted = self.dir.join("driver");
+        let noted = self.storage.dir.join("driver");
         match fs::read_to_string(&noted).as_deref().map(str::trim) {
             Ok("overlay") => return Ok(Driver::Overlay),
             Ok("vfs") => return Ok(Driver::Vfs),
             Ok(_) | Err(_) => {}
         }
-        let trial = tempfile::tempdir_in(&self.dir)
-            .map_err(|source| BuildError::io("making a directory in", &self.dir, source))?;
-        let tried = Tool::new("buildah", "buildah", "info")
-            .arg("--root")
-            .arg(trial.path().join("root"))
-            .arg("--runroot")
-            .arg(trial.path().join("run"))
-            .args(["--storage-driver", Driver::Overlay.name(), "info"])
-            .read(job)
-            .await;
-        let driver = match tried {
+        let driver = match self.tool(Net::Own, "info").read(job).await {
             Ok(_) => Driver::Overlay,
             Err(ToolError::Failed { tail, .. }) => {
                 tracing::info!(reason = ?tail.last(), "no overlay storage here; layers are copied");
                 Driver::Vfs
             }
-            Err(other) => return Err(BuildError::of_tool(other, &self.dir, BuildError::Tool)),
+            Err(other) => {
+                return Err(BuildError::of_tool(other, self.storage.dir(), BuildError::Tool));
+            }
         };
         fs::write(&noted, driver.name())
             .map_err(|source| BuildError::io("writing", &noted, source))?;
         Ok(driver)
     }
 
-    /// Directory for what is needed for a moment, on the disk that holds the layers.
-    pub(crate) fn temp_dir(&self) -> PathBuf {
-        self.dir.join("tmp")
-    }
-
-    fn tool(&self, subcommand: &str) -> Tool {
-        let mut tool = Tool::new("buildah", "buildah", subcommand)
+    fn tool(&self, net: Net, subcommand: &str) -> Tool {
+        let mut tool = self
+            .sandbox
+            .tool(net, "buildah", "buildah", subcommand)
             .arg("--root")
-            .arg(self.dir.join("root"))
-            .arg("--runroot")
-            .arg(self.dir.join("run"))
-            .args(["--storage-driver", self.driver.name(), subcommand])
-            .env("TMPDIR", self.temp_dir());
-        if let Some(registries) = &self.registries {
+            .arg(self.storage.root_dir())
+            .args(["--runroot", RUN_DIR, "--storage-driver", self.driver.name(), subcommand])
+            .env("TMPDIR", self.storage.temp_dir())
+            .env("HOME", RUN_DIR)
+            .env("XDG_RUNTIME_DIR", RUN_DIR)
+            // It is in a user namespace already and makes none of its own.
+            .env("_CONTAINERS_USERNS_CONFIGURED", "done");
+        if let Some(registries) = &self.storage.registries {
             tool = tool.env("CONTAINERS_REGISTRIES_CONF", registries);
         }
         tool
@@ -159,14 +233,20 @@ impl Storage {
             Layers::Kept => "--layers=true",
             Layers::Squeezed => "--layers=false",
         };
+        let id_file = build.context.with_extension("id");
         let mut tool = self
-            .tool("build")
+            .tool(Net::Own, "build")
             .args(["--isolation", "chroot", "--network", "host", "--format", "oci", layers])
-            // Without it a failed step leaves its container mounted.
+            .args(["--cap-drop", DROPPED_CAPABILITY])
+            // Without it a failed step leaves its container.
             .arg("--force-rm")
             .arg("--iidfile")
-            .arg(build.id_file);
-        for (name, image) in build.aliases {
+            .arg(&id_file);
+        for server in network::name_servers() {
+            tool = tool.args(["--dns", &server.to_string()]);
+        }
+        for (name, image) in build.images {
+            let image = image.as_str();
             tool = tool.arg("--build-context").arg(format!("{name}=container-image://{image}"));
         }
         if let Some(tag) = build.tag {
@@ -175,11 +255,49 @@ impl Storage {
         let built = tool.arg("--").arg(build.context).run(job).await;
         if let Err(ToolError::Cancelled { .. }) = built {
             // It was killed and left its working container.
-            self.note_leftovers();
+            self.storage.note_leftovers();
         }
         built?;
-        let text = fs::read_to_string(build.id_file).unwrap_or_default();
+        let text = fs::read_to_string(&id_file).unwrap_or_default();
         ImageId::parse(&text).ok_or_else(|| garbled("build", &text))
+    }
+
+    /// Brings an image into the storage. Where it cannot be fetched and is there from before, that
+    /// one is taken.
+    pub(crate) async fn pull(
+        &self,
+        source: &Source,
+        plain: bool,
+        job: &Job,
+    ) -> Result<ImageId, ToolError> {
+        let reference = match source {
+            Source::Base | Source::Registry { .. } => source.reference(),
+            Source::Local { transport, path, name } => {
+                // The path becomes the image's name, which not every path can be.
+                let link = self.sandbox.tool(Net::Own, "ln", "coreutils", "-s");
+                link.arg("-sfn").arg(path).arg(LOCAL_LINK).read(job).await?;
+                format!("{transport}:{LOCAL_LINK}{name}")
+            }
+        };
+        let pull = |policy: &'static str| {
+            let mut tool = self.tool(Net::Host, "pull").args(["--quiet", "--policy", policy]);
+            if plain {
+                tool = tool.arg("--tls-verify=false");
+            }
+            tool.args(["--retry", "1", "--"]).arg(&reference)
+        };
+        let pinned = reference.contains("@sha256:");
+        let pulled = match pull(if pinned { "missing" } else { "always" }).read(job).await {
+            Err(failed @ ToolError::Failed { .. }) if matches!(source, Source::Registry { .. }) => {
+                let Ok(there) = pull("never").read(job).await else { return Err(failed) };
+                let why = failed.tail().last().map_or("", String::as_str);
+                job.reporter.line(&format!("{reference} is taken as it is here: {why}"));
+                there
+            }
+            pulled => pulled?,
+        };
+        let id = pulled.lines().last().unwrap_or_default();
+        ImageId::parse(id).ok_or_else(|| garbled("pull", &pulled))
     }
 
     /// The image of this name whose label has this value.
@@ -190,7 +308,7 @@ impl Storage {
         job: &Job,
     ) -> Result<Option<ImageId>, ToolError> {
         let found = self
-            .tool("images")
+            .tool(Net::Own, "images")
             .args(["--quiet", "--no-trunc"])
             .args(["--filter", &format!("reference={name}")])
             .args(["--filter", &format!("label={label}={value}")])
@@ -214,23 +332,19 @@ impl Storage {
             #[serde(default)]
             config: OciConfig,
         }
-        let text =
-            self.tool("inspect").args(["--type", "image"]).arg(image.as_str()).read(job).await?;
+        let inspect = self.tool(Net::Own, "inspect").args(["--type", "image"]);
+        let text = inspect.arg(image.as_str()).read(job).await?;
         let inspected: Inspected =
             serde_json::from_str(&text).map_err(|error| garbled("inspect", &error.to_string()))?;
         Ok(inspected.oci.config)
     }
 
-    /// Mounts the image's files as a new working container, whose changes stay its own.
+    /// Mounts the image's files as a new working container, whose changes stay its own. The path is
+    /// one of the sandbox.
     pub(crate) async fn mount(&self, image: &ImageId, job: &Job) -> Result<Mounted, ToolError> {
-        let container = self
-            .tool("from")
-            .args(["--pull-never", image.as_str()])
-            .read(job)
-            .await?
-            .trim()
-            .to_owned();
-        let mounted = self.tool("mount").arg(&container).read(job).await;
+        let from = self.tool(Net::Own, "from").args(["--pull-never", image.as_str()]);
+        let container = from.read(job).await?.trim().to_owned();
+        let mounted = self.tool(Net::Own, "mount").arg(&container).read(job).await;
         let tree = mounted.and_then(|text| {
             let tree = PathBuf::from(text.trim());
             if tree.is_absolute() { Ok(tree) } else { Err(garbled("mount", &text)) }
@@ -245,34 +359,46 @@ impl Storage {
     }
 
     /// Unmounts and removes a working container, also for a job that was cancelled. What cannot be
-    /// removed is logged, and goes with the next [`Self::sweep`].
+    /// removed is logged, and goes with the next sweep.
     pub(crate) async fn remove(&self, container: &str, job: &Job) {
-        if let Err(error) = self.tool("rm").arg(container).read(&job.uncancelled()).await {
+        if let Err(error) = self.tool(Net::Own, "rm").arg(container).read(&job.uncancelled()).await
+        {
             tracing::warn!(container, error = %error, "a working container is left behind");
-            self.note_leftovers();
-        }
-    }
-
-    /// Makes sure that the next sweep finds something to do.
-    fn note_leftovers(&self) {
-        let note = self.temp_dir().join("leftovers");
-        if let Err(error) = fs::write(&note, "") {
-            tracing::warn!(path = %note.display(), %error, "cannot note what is to be swept");
+            self.storage.note_leftovers();
         }
     }
 
     /// Removes what builds left that did not come to their end. The caller knows that none runs.
-    pub(crate) async fn sweep(&self, job: &Job) -> Result<(), BuildError> {
-        let temp = self.temp_dir();
-        unmount_below(&temp).map_err(|source| BuildError::io("unmounting below", &temp, source))?;
-        remove_contents(&temp).map_err(|source| BuildError::io("clearing", &temp, source))?;
-        let swept = self.tool("rm").arg("--all").read(job).await;
-        swept.map(drop).map_err(|error| BuildError::of_tool(error, &self.dir, BuildError::Tool))
+    pub(crate) async fn remove_containers(&self, job: &Job) -> Result<(), BuildError> {
+        let removed = self.tool(Net::Own, "rm").arg("--all").read(job).await;
+        removed
+            .map(drop)
+            .map_err(|error| BuildError::of_tool(error, self.storage.dir(), BuildError::Tool))
     }
 
-    /// Where its files are, for errors.
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+    /// Removes every image but the base: layers of earlier builds and what was pulled. The caller
+    /// knows that no build runs.
+    pub(crate) async fn remove_images(&self, base: &str, job: &Job) -> Result<(), BuildError> {
+        let failed = |error| BuildError::of_tool(error, self.storage.dir(), BuildError::Tool);
+        let list = self.tool(Net::Own, "images").args(["--all", "--no-trunc", "--quiet"]);
+        let all = list.read(job).await.map_err(failed)?;
+        let kept = self
+            .tool(Net::Own, "images")
+            .args(["--no-trunc", "--quiet"])
+            .args(["--filter", &format!("reference={base}")]);
+        let kept = kept.read(job).await.map_err(failed)?;
+        let mut ids: Vec<&str> = all.lines().filter(|id| !kept.contains(id)).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let removed = self.tool(Net::Own, "rmi").arg("--force").args(ids).read(job).await;
+        match removed {
+            // One that went with another that was built on it.
+            Err(error) if error.says("image not known") => Ok(()),
+            removed => removed.map(drop).map_err(failed),
+        }
     }
 }
 
@@ -292,42 +418,6 @@ fn names_registries(path: &Path) -> bool {
     fs::read_to_string(path).is_ok_and(|text| {
         text.lines().any(|line| line.trim_start().starts_with("unqualified-search-registries"))
     })
-}
-
-/// Takes down what a killed tool left mounted below `dir`: a bind mount of the host's /dev must not
-/// be there when the directory is emptied.
-fn unmount_below(dir: &Path) -> io::Result<()> {
-    let dir = dir.canonicalize()?;
-    let mounts = fs::read("/proc/self/mountinfo")?;
-    let points = mounts.split(|&byte| byte == b'\n').filter_map(mount_point);
-    let mut inside: Vec<PathBuf> = points.filter(|point| point.starts_with(&dir)).collect();
-    // What is mounted later lies above: in the opposite order each is on top when its turn comes.
-    inside.reverse();
-    for point in inside {
-        rustix::mount::unmount(&point, rustix::mount::UnmountFlags::DETACH)?;
-    }
-    Ok(())
-}
-
-/// The fifth field of a line of mountinfo; blanks and backslashes in it are octal escapes (proc(5)).
-fn mount_point(line: &[u8]) -> Option<PathBuf> {
-    let mut rest = line.split(|&byte| byte == b' ').nth(4)?;
-    let mut path = Vec::with_capacity(rest.len());
-    while let Some((&byte, after)) = rest.split_first() {
-        let escaped = after.get(..3).filter(|_| byte == b'\\');
-        let octal = escaped.and_then(|digits| std::str::from_utf8(digits).ok());
-        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(value) => {
-                path.push(value);
-                rest = after.get(3..)?;
-            }
-            None => {
-                path.push(byte);
-                rest = after;
-            }
-        }
-    }
-    Some(PathBuf::from(std::ffi::OsString::from_vec(path)))
 }
 
 /// Empties a directory that is ours; a missing one is empty.
@@ -351,13 +441,6 @@ fn remove_contents(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_mount_point_with_blanks_is_read() {
-        let line = br"36 35 98:0 /root /mnt/a\040b\134c rw,noatime master:1 - ext3 /dev/root rw";
-        assert_eq!(mount_point(line).unwrap(), Path::new(r"/mnt/a b\c"));
-        assert_eq!(mount_point(b"36 35"), None);
-    }
 
     #[test]
     fn an_image_id_is_64_hexadecimal_digits() {

@@ -1,33 +1,37 @@
-//! A build from its artifact to its disk, and what is kept of it.
+//! A build from its artifact to its disk.
 //!
-//! A build's key is the digest of all that goes into it; `builds/<key>.json` says what came out. The
-//! disk is named by the digest of the OCI image and its size, so that builds with the same files
-//! share it. A build's directory of temporary files is also the note that it was under way: what is
-//! there while nobody holds the lock was left by a crash, and is swept before the next build.
+//! A build's key is the digest of all that goes into it: the artifact's files, the images that it
+//! begins with, the size of the disk. What came out stands under that key. The disk is named by the
+//! digest of the OCI image and its size, so that builds with the same files share it. A build's directory of
+//! temporary files is also the note that it was under way: what is there while nobody holds the lock
+//! was left by a crash, and is swept before the next build.
 //!
 //! ```text
-//! <share_dir>/buildah/{root,run,tmp,lock,base.lock,driver}   layers and base, for all data directories
-//! <work_dir>/builds/<key>.{json,lock}                        result of each build
-//! <work_dir>/rootfs/<name>.{ext4,partial,lock}               disks
+//! <share_dir>/containers/{root,tmp,lock,base.lock,driver}   layers and base, for all data directories
 //! ```
 
 use crate::{
     app,
-    artifact::{Artifact, Context, Opening, field},
-    base::{self, BASE_NAME},
-    buildah::{DockerBuild, ImageId, Layers, Storage},
+    artifact::{Context, Opening, field},
+    base,
+    buildah::{Buildah, DockerBuild, ImageId, Layers, Storage},
     config::ImageConfig,
     disk,
     error::BuildError,
+    from::{self, Source},
     lock::{Hold, Lock},
+    network::Reach,
     progress::{BuildStage, Progress, Reporter},
+    prune::{Pruned, Pruning},
+    record::{MAKING, Record, Records, disk_name},
+    sandbox::{Sandbox, make_room},
     tool::Job,
 };
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
+    collections::BTreeMap,
     fs, io,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -37,15 +41,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wire::App;
 
 /// Changed when the same inputs give another result than before: old results are then not found.
-const FORMAT: &[u8] = b"1";
+const FORMAT: &[u8] = b"2";
 
 /// What to build.
 #[derive(Debug, Clone)]
 pub struct BuildRequest {
-    pub artifact: Artifact,
-    /// The app's environment on top of the Dockerfile's ENV (AWS: `environmentVariables`). RUN
-    /// steps do not see it.
-    pub environment: Vec<(String, String)>,
+    /// A zip with a `Dockerfile` at its root and the files that it copies.
+    pub artifact: PathBuf,
+    /// For the steps of the Dockerfile.
+    pub reach: Reach,
 }
 
 /// A finished build.
@@ -72,8 +76,9 @@ pub struct ImageBuilder {
 impl ImageBuilder {
     /// Touches nothing yet.
     pub fn new(config: ImageConfig) -> Self {
+        let records = Records { work_dir: config.work_dir.clone() };
         Self {
-            works: Arc::new(Works { config }),
+            works: Arc::new(Works { config, records }),
             tasks: TaskTracker::new(),
             cancel: CancellationToken::new(),
         }
@@ -94,26 +99,29 @@ impl ImageBuilder {
     /// who takes that over takes nothing from later builds. None where the disk is not kept any more.
     pub fn disk(&self, name: &str, dir: &Path) -> Result<Option<PathBuf>, BuildError> {
         let path = dir.join("rootfs.ext4");
-        match fs::hard_link(self.works.disk_path(name), &path) {
+        self.works.records.touch(name);
+        match fs::hard_link(self.works.records.disk(name), &path) {
             Ok(()) => Ok(Some(path)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(BuildError::io("linking", &path, source)),
         }
     }
 
-    /// Makes the base image unless it is there.
-    pub async fn ensure_base(
-        &self,
-        progress: mpsc::UnboundedSender<Progress>,
-    ) -> Result<(), BuildError> {
+    /// Takes a disk that was made elsewhere under the name that it has there; `file` is moved. One
+    /// of this name that is there is kept instead.
+    pub async fn adopt_disk(&self, name: &str, file: PathBuf) -> Result<(), BuildError> {
+        self.works.records.open()?;
+        if self.works.records.touch(name) {
+            return Ok(());
+        }
+        self.works.records.keep_disk(file, name).await
+    }
+
+    /// Removes disks that no template is made from and layers of earlier builds.
+    pub async fn prune(&self, pruning: Pruning) -> Result<Pruned, BuildError> {
         let works = Arc::clone(&self.works);
-        self.run(progress, move |job| async move {
-            let site = works.enter(&job).await?;
-            let made = site.ensure_base(&job).await.map(drop);
-            works.leave(site, &job).await;
-            made
-        })
-        .await
+        let (progress, _) = mpsc::unbounded_channel();
+        self.run(progress, move |job| async move { works.prune(pruning, &job).await }).await
     }
 
     /// Cancels what runs and waits until it has removed its things.
@@ -142,8 +150,9 @@ impl ImageBuilder {
 }
 
 #[derive(Debug)]
-struct Works {
-    config: ImageConfig,
+pub(crate) struct Works {
+    pub(crate) config: ImageConfig,
+    pub(crate) records: Records,
 }
 
 /// A build's place: the storage, held against sweeping, and a directory of its own.
@@ -155,32 +164,16 @@ struct Site {
     held: Lock,
 }
 
-impl Site {
-    async fn ensure_base(&self, job: &Job) -> Result<ImageId, BuildError> {
-        let _lock = Lock::take(&self.storage.dir().join("base.lock"), Hold::Exclusive, job).await?;
-        base::ensure(&self.storage, job).await
-    }
-}
-
 impl Works {
-    fn builds_dir(&self) -> PathBuf {
-        self.config.work_dir.join("builds")
-    }
-
-    fn rootfs_dir(&self) -> PathBuf {
-        self.config.work_dir.join("rootfs")
-    }
-
     async fn enter(&self, job: &Job) -> Result<Site, BuildError> {
-        for dir in [self.builds_dir(), self.rootfs_dir()] {
-            fs::create_dir_all(&dir).map_err(|source| BuildError::io("making", &dir, source))?;
-        }
-        let storage = Storage::open(&self.config.share_dir, job).await?;
+        self.records.open()?;
+        let storage = Storage::open(&self.config.share_dir)?;
         self.sweep_leftovers(&storage, job).await?;
         let held = Lock::take(&storage.dir().join("lock"), Hold::Shared, job).await?;
         let temp_dir = storage.temp_dir();
         let temp = TempDir::new_in(&temp_dir)
             .map_err(|source| BuildError::io("making a directory in", &temp_dir, source))?;
+        make_room(temp.path())?;
         Ok(Site { storage, temp, held })
     }
 
@@ -196,7 +189,10 @@ impl Works {
 
     /// Removes what broken builds left, unless a build is under way: then a later one does it.
     async fn sweep_leftovers(&self, storage: &Storage, job: &Job) -> Result<(), BuildError> {
-        if !self.has_leftovers(storage)? {
+        let temp = storage.temp_dir();
+        let mut entries =
+            fs::read_dir(&temp).map_err(|source| BuildError::io("reading", &temp, source))?;
+        if entries.next().is_none() && self.records.left_over()?.is_empty() {
             return Ok(());
         }
         let lock = storage.dir().join("lock");
@@ -204,32 +200,27 @@ impl Works {
             return Ok(());
         };
         tracing::info!(dir = %storage.dir().display(), "removing what a broken build left");
-        storage.sweep(job).await?;
-        self.remove_partial_disks()
+        storage.clear_temp()?;
+        let buildah = self.buildah(storage, (&[], &[]), Reach::Nothing, job).await?;
+        let removed = buildah.remove_containers(job).await;
+        buildah.close().await;
+        removed?;
+        self.records.remove_left_over()
     }
 
-    fn has_leftovers(&self, storage: &Storage) -> Result<bool, BuildError> {
-        let temp = storage.temp_dir();
-        let mut entries =
-            fs::read_dir(&temp).map_err(|source| BuildError::io("reading", &temp, source))?;
-        Ok(entries.next().is_some() || !self.partial_disks()?.is_empty())
-    }
-
-    fn partial_disks(&self) -> Result<Vec<PathBuf>, BuildError> {
-        let dir = self.rootfs_dir();
-        let listed = fs::read_dir(&dir).and_then(|entries| {
-            entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()
-        });
-        let mut paths = listed.map_err(|source| BuildError::io("reading", &dir, source))?;
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "partial"));
-        Ok(paths)
-    }
-
-    fn remove_partial_disks(&self) -> Result<(), BuildError> {
-        for path in self.partial_disks()? {
-            fs::remove_file(&path).map_err(|source| BuildError::io("removing", &path, source))?;
-        }
-        Ok(())
+    /// Buildah in a sandbox of its own, which sees `readable` besides the storage.
+    pub(crate) async fn buildah(
+        &self,
+        storage: &Storage,
+        (writable, readable): (&[PathBuf], &[PathBuf]),
+        reach: Reach,
+        job: &Job,
+    ) -> Result<Buildah, BuildError> {
+        let mut rooms = storage.rooms();
+        rooms.writable.extend_from_slice(writable);
+        rooms.readable.extend_from_slice(readable);
+        let sandbox = Sandbox::start(&rooms, (self.config.limits, reach), job).await?;
+        Buildah::open(storage, sandbox, job).await
     }
 
     async fn build(&self, request: &BuildRequest, job: &Job) -> Result<BuiltImage, BuildError> {
@@ -247,25 +238,57 @@ impl Works {
     ) -> Result<BuiltImage, BuildError> {
         job.reporter.stage(BuildStage::Artifact);
         let context = self.open_context(request, site, job).await?;
-        let key = self.key(request, &context);
-        let _lock =
-            Lock::take(&self.builds_dir().join(format!("{key}.lock")), Hold::Exclusive, job)
-                .await?;
-        if let Some(built) = self.recall(&key)? {
+        let sources = from::sources(&context.dockerfile, &context.dir, &self.config.aliases)?;
+        let own_base = BTreeMap::new();
+        if sources.values().all(|source| *source == Source::Base)
+            && let Some(record) = self.records.recall(&self.key(&context, &sources, &own_base))?
+        {
             job.reporter.stage(BuildStage::Cached);
-            return Ok(built);
+            return self.open_built(record);
         }
-        if self.base_names().any(|name| context.dockerfile.contains(name)) {
-            site.ensure_base(job).await?;
+        let room =
+            TempDir::with_prefix_in(MAKING, self.records.rootfs_dir()).map_err(|source| {
+                BuildError::io("making a directory in", &self.records.rootfs_dir(), source)
+            })?;
+        make_room(room.path())?;
+        let local: Vec<PathBuf> = sources
+            .values()
+            .filter_map(|source| match source {
+                Source::Local { path, .. } if !path.starts_with(&context.dir) => Some(path.clone()),
+                Source::Local { .. } | Source::Base | Source::Registry { .. } => None,
+            })
+            .collect();
+        let writable = [room.path().to_owned()];
+        let buildah = self.buildah(&site.storage, (&writable, &local), request.reach, job).await?;
+        let work = Work { buildah: &buildah, context: &context, room: room.path() };
+        let built = self.build_in(&work, &sources, job).await;
+        buildah.close().await;
+        built
+    }
+
+    async fn build_in(
+        &self,
+        work: &Work<'_>,
+        sources: &BTreeMap<String, Source>,
+        job: &Job,
+    ) -> Result<BuiltImage, BuildError> {
+        let images = self.bring(work.buildah, sources, job).await?;
+        let key = self.key(work.context, sources, &images);
+        let _lock = Lock::take(&self.records.build_lock(&key), Hold::Exclusive, job).await?;
+        if let Some(record) = self.records.recall(&key)? {
+            job.reporter.stage(BuildStage::Cached);
+            return self.open_built(record);
         }
-        let image = self.run_dockerfile(&context, site, job).await?;
-        let failed = |error| BuildError::of_tool(error, site.storage.dir(), BuildError::Tool);
-        let config = site.storage.config(&image, job).await.map_err(failed)?;
-        let app = app::from_config(config, &request.environment)?;
-        let rootfs = self.ensure_disk(&image, site, job).await?;
-        let built = Record::new(rootfs, app);
-        self.record(&key, &built)?;
-        self.open_built(built)
+        let image = self.run_dockerfile(work, &images, job).await?;
+        let storage = work.buildah.storage();
+        let failed = |error| BuildError::of_tool(error, storage.dir(), BuildError::Tool);
+        let config = work.buildah.config(&image, job).await.map_err(failed)?;
+        let volumes = config.volumes();
+        let app = app::from_config(config)?;
+        let rootfs = self.ensure_disk(work, &image, &volumes, job).await?;
+        let record = Record { rootfs, app };
+        self.records.record(&key, &record)?;
+        self.open_built(record)
     }
 
     /// Unpacks and reads the artifact on a thread of its own.
@@ -276,198 +299,136 @@ impl Works {
         job: &Job,
     ) -> Result<Context, BuildError> {
         let artifact = request.artifact.clone();
-        let limits = self.config.limits;
-        let temp_dir = site.temp.path().to_owned();
+        let limits = self.config.archive;
+        let dir = site.temp.path().join("context");
         let cancel = job.cancel.clone();
         tokio::task::spawn_blocking(move || {
-            Context::open(&artifact, &Opening { limits, temp_dir: &temp_dir, cancel: &cancel })
+            Context::open(&artifact, &Opening { limits, dir: &dir, cancel: &cancel })
         })
         .await
         .unwrap_or_else(|error| Err(BuildError::Died(error.to_string())))
     }
 
-    fn base_names(&self) -> impl Iterator<Item = &str> {
-        self.config.base_aliases.iter().map(String::as_str).chain([BASE_NAME])
+    /// Brings the images that the Dockerfile names into the storage.
+    async fn bring(
+        &self,
+        buildah: &Buildah,
+        sources: &BTreeMap<String, Source>,
+        job: &Job,
+    ) -> Result<BTreeMap<String, ImageId>, BuildError> {
+        let mut images = BTreeMap::new();
+        for (name, source) in sources {
+            let image = match source {
+                Source::Base => {
+                    let lock = buildah.storage().dir().join("base.lock");
+                    let _lock = Lock::take(&lock, Hold::Exclusive, job).await?;
+                    base::ensure(buildah, job).await?
+                }
+                Source::Registry { .. } | Source::Local { .. } => {
+                    job.reporter.stage(BuildStage::Fetching);
+                    let plain = source.registry();
+                    let plain = plain.is_some_and(|r| self.config.plain_registries.contains(r));
+                    buildah.pull(source, plain, job).await.map_err(|error| {
+                        let dir = buildah.storage().dir().to_owned();
+                        let reference = name.clone();
+                        BuildError::of_tool(error, &dir, |source| BuildError::BaseImage {
+                            reference,
+                            source,
+                        })
+                    })?
+                }
+            };
+            images.insert(name.clone(), image);
+        }
+        Ok(images)
     }
 
     /// Digest of everything that decides the result.
-    fn key(&self, request: &BuildRequest, context: &Context) -> String {
+    fn key(
+        &self,
+        context: &Context,
+        sources: &BTreeMap<String, Source>,
+        images: &BTreeMap<String, ImageId>,
+    ) -> String {
         let mut digest = Sha256::new();
         field(&mut digest, b"format", FORMAT);
         field(&mut digest, b"artifact", context.digest.as_bytes());
-        field(&mut digest, b"base", base::recipe().as_bytes());
         field(&mut digest, b"disk", &self.config.disk_bytes.to_le_bytes());
-        for alias in &self.config.base_aliases {
-            field(&mut digest, b"alias", alias.as_bytes());
-        }
-        for (name, value) in &request.environment {
-            field(&mut digest, name.as_bytes(), value.as_bytes());
+        for (name, source) in sources {
+            field(&mut digest, b"from", name.as_bytes());
+            let recipe = base::recipe();
+            let is = match source {
+                Source::Base => recipe.as_str(),
+                Source::Registry { .. } | Source::Local { .. } => {
+                    images.get(name).map_or("", ImageId::as_str)
+                }
+            };
+            field(&mut digest, b"is", is.as_bytes());
         }
         hex::encode(digest.finalize())
     }
 
     async fn run_dockerfile(
         &self,
-        context: &Context,
-        site: &Site,
+        work: &Work<'_>,
+        images: &BTreeMap<String, ImageId>,
         job: &Job,
     ) -> Result<ImageId, BuildError> {
         job.reporter.stage(BuildStage::Container);
-        let aliases: Vec<_> = self
-            .config
-            .base_aliases
-            .iter()
-            .map(|alias| (alias.clone(), BASE_NAME.to_owned()))
-            .collect();
-        let build = DockerBuild {
-            context: &context.dir,
-            aliases: &aliases,
-            tag: None,
-            layers: Layers::Kept,
-            id_file: &site.temp.path().join("image.id"),
-        };
-        site.storage
-            .build(build, job)
-            .await
-            .map_err(|error| BuildError::of_tool(error, site.storage.dir(), BuildError::Dockerfile))
+        let build =
+            DockerBuild { context: &work.context.dir, images, tag: None, layers: Layers::Kept };
+        let storage = work.buildah.storage();
+        let time_max = self.config.limits.time_max;
+        match tokio::time::timeout(time_max, work.buildah.build(build, job)).await {
+            Ok(built) => built
+                .map_err(|error| BuildError::of_tool(error, storage.dir(), BuildError::Dockerfile)),
+            Err(_elapsed) => {
+                // What still runs ends with the sandbox.
+                storage.note_leftovers();
+                Err(BuildError::TimedOut { after: time_max })
+            }
+        }
     }
 
     /// Makes the image's disk unless another build has; returns its name.
     async fn ensure_disk(
         &self,
+        work: &Work<'_>,
         image: &ImageId,
-        site: &Site,
+        volumes: &[String],
         job: &Job,
     ) -> Result<String, BuildError> {
-        let mut digest = Sha256::new();
-        field(&mut digest, b"format", FORMAT);
-        field(&mut digest, b"image", image.as_str().as_bytes());
-        field(&mut digest, b"disk", &self.config.disk_bytes.to_le_bytes());
-        let name = hex::encode(digest.finalize());
-        let dir = self.rootfs_dir();
-        let _lock = Lock::take(&dir.join(format!("{name}.lock")), Hold::Exclusive, job).await?;
-        if self.disk_path(&name).exists() {
+        let bytes = self.config.disk_bytes;
+        let name = disk_name(FORMAT, image.as_str(), bytes);
+        let _lock = Lock::take(&self.records.disk_lock(&name), Hold::Exclusive, job).await?;
+        if self.records.touch(&name) {
             return Ok(name);
         }
         job.reporter.stage(BuildStage::Disk);
-        let mounted =
-            site.storage.mount(image, job).await.map_err(|error| {
-                BuildError::of_tool(error, site.storage.dir(), BuildError::Tool)
-            })?;
-        let made = self.make_disk(&mounted.tree, &name, job).await;
-        site.storage.remove(&mounted.container, job).await;
-        made.map(|()| name)
-    }
-
-    async fn make_disk(&self, tree: &Path, name: &str, job: &Job) -> Result<(), BuildError> {
-        let partial = self.rootfs_dir().join(format!("{name}.partial"));
-        match fs::remove_file(&partial) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(BuildError::io("removing", &partial, error));
-            }
-            Ok(()) | Err(_) => {}
-        }
-        disk::finish_tree(tree)?;
-        let made = disk::make(tree, &partial, (self.config.disk_bytes, name), job).await;
-        let kept = match made {
-            Ok(()) => self.keep(&partial, &self.disk_path(name)).await,
-            Err(error) => Err(error),
-        };
-        if kept.is_err() {
-            // It may not be there at all; if it stays, the next build sweeps it.
-            let _ = fs::remove_file(&partial);
-        }
-        kept
-    }
-
-    /// Writes the disk through to the host's disk and gives it its name.
-    async fn keep(&self, partial: &Path, path: &Path) -> Result<(), BuildError> {
-        let (from, to) = (partial.to_owned(), path.to_owned());
-        let kept = tokio::task::spawn_blocking(move || {
-            fs::set_permissions(&from, fs::Permissions::from_mode(0o444))?;
-            fs::File::open(&from)?.sync_all()?;
-            fs::rename(&from, &to)
-        });
-        match kept.await {
-            Ok(result) => result.map_err(|source| BuildError::io("keeping", path, source)),
-            Err(error) => Err(BuildError::Died(error.to_string())),
-        }
-    }
-
-    fn disk_path(&self, name: &str) -> PathBuf {
-        self.rootfs_dir().join(format!("{name}.ext4"))
-    }
-
-    fn record_path(&self, key: &str) -> PathBuf {
-        self.builds_dir().join(format!("{key}.json"))
-    }
-
-    /// What an earlier build with this key made; None also where its disk or record is gone bad.
-    fn recall(&self, key: &str) -> Result<Option<BuiltImage>, BuildError> {
-        let path = self.record_path(key);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(BuildError::io("reading", &path, error)),
-        };
-        match serde_json::from_slice::<Record>(&text) {
-            Ok(record) if self.disk_path(&record.rootfs).exists() => {
-                self.open_built(record).map(Some)
-            }
-            Ok(_) => Ok(None),
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "unreadable record; building anew");
-                Ok(None)
-            }
-        }
-    }
-
-    fn record(&self, key: &str, record: &Record) -> Result<(), BuildError> {
-        let path = self.record_path(key);
-        let io = |source: io::Error| BuildError::io("writing", &path, source);
-        let text = serde_json::to_vec_pretty(record).map_err(|error| io(error.into()))?;
-        let mut file = tempfile::NamedTempFile::new_in(self.builds_dir()).map_err(io)?;
-        io::Write::write_all(&mut file, &text).map_err(io)?;
-        file.as_file().sync_all().map_err(io)?;
-        file.persist(&path).map_err(|error| io(error.error))?;
-        Ok(())
+        let (buildah, room) = (work.buildah, work.room);
+        let failed = |error| BuildError::of_tool(error, buildah.storage().dir(), BuildError::Tool);
+        let mounted = buildah.mount(image, job).await.map_err(failed)?;
+        let making = disk::Making { tree: &mounted.tree, room, bytes, name: &name, volumes };
+        let made = disk::make(&making, buildah.sandbox(), job).await;
+        buildah.remove(&mounted.container, job).await;
+        made?;
+        self.records.keep_disk(room.join("disk"), &name).await?;
+        Ok(name)
     }
 
     fn open_built(&self, record: Record) -> Result<BuiltImage, BuildError> {
-        let rootfs = self.disk_path(&record.rootfs);
+        let rootfs = self.records.disk(&record.rootfs);
         let metadata = fs::metadata(&rootfs)
             .map_err(|source| BuildError::io("looking at", &rootfs, source))?;
-        let app = record.app.into();
-        Ok(BuiltImage { rootfs, app, disk: record.rootfs, rootfs_bytes: metadata.blocks() * 512 })
+        let Record { rootfs: disk, app } = record;
+        Ok(BuiltImage { rootfs, app, disk, rootfs_bytes: metadata.blocks() * 512 })
     }
 }
 
-/// A build's result as it is kept on disk.
-#[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    /// Name of the disk.
-    rootfs: String,
-    app: RecordedApp,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct RecordedApp {
-    argv: Vec<String>,
-    env: Vec<(String, String)>,
-    working_dir: String,
-    user: String,
-}
-
-impl Record {
-    fn new(rootfs: String, app: App) -> Self {
-        let App { argv, env, working_dir, user } = app;
-        Self { rootfs, app: RecordedApp { argv, env, working_dir, user } }
-    }
-}
-
-impl From<RecordedApp> for App {
-    fn from(app: RecordedApp) -> Self {
-        let RecordedApp { argv, env, working_dir, user } = app;
-        Self { argv, env, working_dir, user }
-    }
+/// What a build works with.
+struct Work<'a> {
+    buildah: &'a Buildah,
+    context: &'a Context,
+    /// Where its disk is made.
+    room: &'a Path,
 }

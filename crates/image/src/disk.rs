@@ -1,21 +1,19 @@
-//! A container's files as a disk: the last touches that a VM needs, then an ext4 filesystem.
+//! A container's files as a disk: an ext4 filesystem, then the last touches that a VM needs.
 //!
-//! The files come from a stranger's Dockerfile, so every path is resolved inside of their tree by
-//! the kernel (`openat2`): a link `/etc -> /host/etc` leads nowhere.
+//! All of it is done in the sandbox. The touches are made in the finished filesystem and not in the
+//! tree, since paths of a stranger's tree are resolved by its own links: `/etc -> /elsewhere` leads
+//! to another directory of the same disk, and nowhere else.
 
 use crate::{
     error::BuildError,
+    sandbox::{Net, Sandbox, UID_BASE},
     tool::{Job, Tool, ToolError},
-};
-use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, unlinkat},
-    io::Errno,
 };
 use std::{
     ffi::OsString,
-    fs::File,
-    io::{self, Write},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{self, File},
+    io,
+    os::unix::fs::chown,
     path::Path,
 };
 
@@ -33,93 +31,144 @@ const DIRECTORIES: [(&str, u32); 8] = [
 
 /// Files of /etc that belong to the VM, not to the image. The gateway of every VM is its resolver.
 const FILES: [(&str, &str, u32); 4] = [
-    ("resolv.conf", "nameserver 10.0.0.1\n", 0o644),
+    ("resolv.conf", RESOLV_CONF, 0o644),
     ("hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n", 0o644),
     ("hostname", "microvm\n", 0o644),
     // Empty: the guest writes each VM's own.
     ("machine-id", "", 0o444),
 ];
+const RESOLV_CONF: &str = "nameserver 10.0.0.1\n";
 
 /// Time that the filesystem notes as its own creation, so that equal files give equal disks:
 /// 2026-01-01T00:00:00Z. The files keep their times.
 const FILESYSTEM_EPOCH: &str = "1767225600";
 
-/// Adds what a VM needs to the image's files.
-pub(crate) fn finish_tree(tree: &Path) -> Result<(), BuildError> {
-    let io = |source: Errno| BuildError::io("preparing", tree, source.into());
-    let root =
-        openat(CWD, tree, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(io)?;
-    for (name, mode) in DIRECTORIES {
-        match mkdirat(&root, name, Mode::from_raw_mode(mode)) {
-            // mkdirat takes the process's umask off.
-            Ok(()) => rustix::fs::chmodat(&root, name, Mode::from_raw_mode(mode), AtFlags::empty())
-                .map_err(io)?,
-            Err(Errno::EXIST) => {}
-            Err(error) => return Err(io(error)),
-        }
-    }
-    let etc = open_inside(root.as_fd(), "etc").map_err(io)?;
-    for (name, content, mode) in FILES {
-        replace(&etc, name, content, mode)
-            .map_err(|source| BuildError::io("writing in /etc of", tree, source))?;
-    }
-    Ok(())
+/// Says which of the names after it are not there.
+const ABSENT: &str = r#"tree=$1; shift; for name; do
+[ -e "$tree/$name" ] || [ -L "$tree/$name" ] || echo "$name"; done"#;
+
+/// A disk that is to be made.
+#[derive(Debug)]
+pub(crate) struct Making<'a> {
+    /// The files, as the sandbox sees them.
+    pub(crate) tree: &'a Path,
+    /// A directory that host and sandbox see under the same path; the disk is the file `disk` in it.
+    pub(crate) room: &'a Path,
+    pub(crate) bytes: u64,
+    /// Hexadecimal, at least 32 digits; becomes the filesystem's UUID.
+    pub(crate) name: &'a str,
+    /// Directories that are made where they are not there.
+    pub(crate) volumes: &'a [String],
 }
 
-/// Opens a directory whose path's links, absolute ones too, stay inside of `root`.
-fn open_inside(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    openat2(root, path, flags, Mode::empty(), resolve)
-}
-
-/// Puts a fresh regular file where there may be a file or a link.
-fn replace(dir: &OwnedFd, name: &str, content: &str, mode: u32) -> io::Result<()> {
-    match unlinkat(dir, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = openat(dir, name, flags, Mode::from_raw_mode(mode))?;
-    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
-    File::from(file).write_all(content.as_bytes())
-}
-
-/// Makes the sparse raw file `disk` of `bytes` bytes with an ext4 filesystem that holds `tree`,
-/// owners, modes, times and extended attributes as they are. `name` (hexadecimal, at least 32
-/// digits) becomes the filesystem's UUID.
+/// Makes the sparse raw disk with an ext4 filesystem that holds the tree, owners, modes, times and
+/// extended attributes as they are.
 ///
 /// No journal: a VM's disk is either whole in a snapshot or thrown away.
 pub(crate) async fn make(
-    tree: &Path,
-    disk: &Path,
-    (bytes, name): (u64, &str),
+    making: &Making<'_>,
+    sandbox: &Sandbox,
     job: &Job,
 ) -> Result<(), BuildError> {
-    let io = |source| BuildError::io("making", disk, source);
-    File::create_new(disk).and_then(|file| file.set_len(bytes)).map_err(io)?;
-    let uuid = uuid_of(name);
+    let disk = making.room.join("disk");
+    File::create_new(&disk)
+        .and_then(|file| file.set_len(making.bytes))
+        .and_then(|()| chown(&disk, Some(UID_BASE), Some(UID_BASE)))
+        .map_err(|source| BuildError::io("making", &disk, source))?;
+    match fill(making, &disk, sandbox, job).await {
+        Ok(()) => {}
+        Err(error) if does_not_fit(&error) => {
+            return Err(BuildError::TooLargeForDisk { disk_bytes: making.bytes });
+        }
+        Err(error) => return Err(BuildError::of_tool(error, &disk, BuildError::Tool)),
+    }
+    finish(making, &disk, sandbox, job).await
+}
+
+async fn fill(
+    making: &Making<'_>,
+    disk: &Path,
+    sandbox: &Sandbox,
+    job: &Job,
+) -> Result<(), ToolError> {
+    let uuid = uuid_of(making.name);
     let mut extended = OsString::from("lazy_itable_init=1,assume_storage_prezeroed=1,hash_seed=");
     extended.push(&uuid);
-    let made = Tool::new("mke2fs", "e2fsprogs", "-d")
+    sandbox
+        .tool(Net::Own, "mke2fs", "e2fsprogs", "-d")
         .args(["-q", "-F", "-t", "ext4", "-m", "0"])
         .args(["-O", "^has_journal,^metadata_csum,^64bit", "-U", &uuid, "-E"])
         .arg(extended)
         .arg("-d")
-        .arg(tree)
+        .arg(making.tree)
         .arg("--")
         .arg(disk)
         .env("E2FSPROGS_FAKE_TIME", FILESYSTEM_EPOCH)
         .run(job)
-        .await;
-    match made {
-        Ok(()) => Ok(()),
-        Err(error) if does_not_fit(&error) => {
-            Err(BuildError::TooLargeForDisk { disk_bytes: bytes })
-        }
-        Err(error) => Err(BuildError::of_tool(error, disk, BuildError::Tool)),
+        .await
+}
+
+/// Adds what a VM needs to the image's files.
+async fn finish(
+    making: &Making<'_>,
+    disk: &Path,
+    sandbox: &Sandbox,
+    job: &Job,
+) -> Result<(), BuildError> {
+    let failed = |error| BuildError::of_tool(error, disk, BuildError::Tool);
+    let look = sandbox.tool(Net::Own, "sh", "dash", "-c").args(["-c", ABSENT, "sh"]);
+    let look = look.arg(making.tree).args(DIRECTORIES.map(|(name, _)| name));
+    let absent = look.read(job).await.map_err(failed)?;
+    let mut commands = String::new();
+    for (name, mode) in DIRECTORIES.iter().filter(|(name, _)| absent.lines().any(|a| a == *name)) {
+        commands += &format!("mkdir /{name}\nsif /{name} mode 04{mode:04o}\n");
     }
+    for volume in making.volumes.iter().filter(|volume| is_plain(volume)) {
+        let mut path = String::new();
+        for part in volume.split('/').filter(|part| !part.is_empty()) {
+            path = format!("{path}/{part}");
+            // One that is there stays as it is.
+            commands += &format!("mkdir {path}\n");
+        }
+    }
+    // With the dot, a link is followed.
+    commands += "cd /etc/.\n";
+    for (name, content, mode) in FILES {
+        let file = making.room.join(name);
+        fs::write(&file, content).map_err(|source| BuildError::io("writing", &file, source))?;
+        let from = file.display();
+        commands += &format!("rm {name}\nwrite {from} {name}\nsif {name} mode 010{mode:04o}\n");
+        commands += &format!("sif {name} uid 0\nsif {name} gid 0\n");
+    }
+    let file = making.room.join("commands");
+    fs::write(&file, commands).map_err(|source| BuildError::io("writing", &file, source))?;
+    let touch = debugfs(sandbox).args(["-w", "-f"]).arg(&file).arg(disk);
+    touch.read(job).await.map_err(failed)?;
+    // It says nothing by its status.
+    let look = debugfs(sandbox).args(["-R", "cat /etc/./resolv.conf"]).arg(disk);
+    let written = look.read(job).await.map_err(failed)?;
+    if written == RESOLV_CONF {
+        Ok(())
+    } else {
+        Err(BuildError::Io {
+            doing: "writing in /etc of",
+            path: disk.to_owned(),
+            source: io::Error::other("the image has no usable /etc"),
+        })
+    }
+}
+
+fn debugfs(sandbox: &Sandbox) -> Tool {
+    sandbox
+        .tool(Net::Own, "debugfs", "e2fsprogs", "on a new disk")
+        .env("E2FSPROGS_FAKE_TIME", FILESYSTEM_EPOCH)
+        .env("DEBUGFS_PAGER", "cat")
+}
+
+/// A path that is one word to debugfs.
+fn is_plain(path: &str) -> bool {
+    let good = |c: char| c.is_ascii_alphanumeric() || "._/@+-".contains(c);
+    path.starts_with('/') && path.chars().all(good) && !path.split('/').any(|part| part == "..")
 }
 
 /// libext2fs has no block or inode left in the new filesystem (the host's disk being full says
@@ -128,57 +177,15 @@ fn does_not_fit(error: &ToolError) -> bool {
     ["could not allocate block", "could not allocate inode"].iter().any(|words| error.says(words))
 }
 
-fn uuid_of(digits: &str) -> String {
-    let part = |range| digits.get(range).unwrap_or_default();
-    format!("{}-{}-{}-{}-{}", part(0..8), part(8..12), part(12..16), part(16..20), part(20..32))
+/// The first 32 digits in the form of a UUID.
+fn uuid_of(digest: &str) -> String {
+    let part = |range: std::ops::Range<usize>| digest.get(range).unwrap_or_default();
+    [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{
-        fs,
-        os::unix::fs::{PermissionsExt, symlink},
-    };
-
-    #[test]
-    fn the_tree_gets_what_a_vm_needs() {
-        let tree = tempfile::tempdir().unwrap();
-        fs::create_dir(tree.path().join("etc")).unwrap();
-        fs::write(tree.path().join("etc/machine-id"), "of the build").unwrap();
-        finish_tree(tree.path()).unwrap();
-        let read = |name: &str| fs::read_to_string(tree.path().join(name)).unwrap();
-        assert_eq!(read("etc/resolv.conf"), "nameserver 10.0.0.1\n");
-        assert_eq!(read("etc/machine-id"), "");
-        let tmp = fs::metadata(tree.path().join("tmp")).unwrap();
-        assert_eq!(tmp.permissions().mode() & 0o7777, 0o1777);
-        assert!(tree.path().join("workspace").is_dir());
-    }
-
-    #[test]
-    fn links_of_the_image_do_not_lead_out_of_its_tree() {
-        let outside = tempfile::tempdir().unwrap();
-        fs::write(outside.path().join("resolv.conf"), "the host's").unwrap();
-        let tree = tempfile::tempdir().unwrap();
-        fs::create_dir(tree.path().join("real-etc")).unwrap();
-        symlink(outside.path().join("resolv.conf"), tree.path().join("real-etc/resolv.conf"))
-            .unwrap();
-        symlink("/real-etc", tree.path().join("etc")).unwrap();
-        finish_tree(tree.path()).unwrap();
-        let of_image = fs::read_to_string(tree.path().join("real-etc/resolv.conf")).unwrap();
-        assert_eq!(of_image, "nameserver 10.0.0.1\n");
-        let of_host = fs::read_to_string(outside.path().join("resolv.conf")).unwrap();
-        assert_eq!(of_host, "the host's");
-    }
-
-    #[test]
-    fn an_etc_that_leads_out_is_refused() {
-        let outside = tempfile::tempdir().unwrap();
-        let tree = tempfile::tempdir().unwrap();
-        symlink(outside.path(), tree.path().join("etc")).unwrap();
-        assert!(finish_tree(tree.path()).is_err());
-        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
-    }
 
     #[test]
     fn a_digest_names_the_filesystem() {
@@ -186,5 +193,13 @@ mod tests {
             uuid_of("6202a058556e0cbedd338af41fc39fe449a98cf5fc27b7de6bb7017704046fe6"),
             "6202a058-556e-0cbe-dd33-8af41fc39fe4"
         );
+    }
+
+    #[test]
+    fn a_volume_is_no_command() {
+        assert!(is_plain("/var/lib/data-1"));
+        for odd in ["data", "/a b", "/a\nwrite /etc/shadow x", "/a/../b", "/\"x\""] {
+            assert!(!is_plain(odd), "{odd:?}");
+        }
     }
 }

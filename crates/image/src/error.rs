@@ -4,6 +4,7 @@ use crate::{archive::ArchiveError, tool::ToolError};
 use std::{
     fmt, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// AWS's codes for a failed build, as far as building itself gives them (those about S3 are its
@@ -55,6 +56,14 @@ pub enum BuildError {
     DiskFull { path: PathBuf },
     #[error("the image's files do not fit on its disk of {} MiB", .disk_bytes >> 20)]
     TooLargeForDisk { disk_bytes: u64 },
+    #[error("the Dockerfile's base image {reference} cannot be fetched")]
+    BaseImage { reference: String, source: ToolError },
+    #[error("the Dockerfile's base image {reference} is a file outside of the artifact")]
+    BaseOutside { reference: String },
+    #[error("the Dockerfile was not done within {} s", .after.as_secs())]
+    TimedOut { after: Duration },
+    #[error("no sandbox for the build: {0}")]
+    Sandbox(String),
     #[error("making the base image failed")]
     Base(#[source] ToolError),
     #[error(transparent)]
@@ -110,11 +119,18 @@ impl BuildError {
         match self {
             Self::Archive(_) => ReasonCode::ArchiveInvalid,
             Self::NoDockerfile { .. } => ReasonCode::ArchiveDockerfileNotFound,
-            Self::Dockerfile(_) | Self::NothingToStart => ReasonCode::ContainerBuildFailed,
+            Self::Dockerfile(_)
+            | Self::NothingToStart
+            | Self::BaseImage { .. }
+            | Self::BaseOutside { .. }
+            | Self::TimedOut { .. } => ReasonCode::ContainerBuildFailed,
             Self::DiskFull { .. } | Self::TooLargeForDisk { .. } => ReasonCode::DiskStorageFull,
-            Self::Base(_) | Self::Tool(_) | Self::Io { .. } | Self::Cancelled | Self::Died(_) => {
-                ReasonCode::InternalPlatformError
-            }
+            Self::Base(_)
+            | Self::Tool(_)
+            | Self::Io { .. }
+            | Self::Sandbox(_)
+            | Self::Cancelled
+            | Self::Died(_) => ReasonCode::InternalPlatformError,
         }
     }
 
@@ -147,19 +163,35 @@ impl BuildError {
                     .to_owned(),
             ),
             Self::Tool(error) => error.hint(),
-            Self::Io { .. } | Self::Cancelled | Self::Died(_) => None,
+            Self::BaseImage { .. } => Some(
+                "a host that cannot reach the registry takes another source by an alias: \
+                 image.aliases in warren.toml"
+                    .to_owned(),
+            ),
+            Self::BaseOutside { .. } => Some(
+                "files of this host are named by the operator: image.aliases in warren.toml"
+                    .to_owned(),
+            ),
+            Self::TimedOut { .. } => Some("the build's log ends where it stood".to_owned()),
+            Self::Sandbox(_) | Self::Io { .. } | Self::Cancelled | Self::Died(_) => None,
         }
     }
 
     /// The last lines that the failed tool printed, oldest first; empty where none ran.
     pub fn log_tail(&self) -> &[String] {
         match self {
-            Self::Dockerfile(error) | Self::Base(error) | Self::Tool(error) => error.tail(),
+            Self::Dockerfile(error)
+            | Self::BaseImage { source: error, .. }
+            | Self::Base(error)
+            | Self::Tool(error) => error.tail(),
             Self::Archive(_)
             | Self::NoDockerfile { .. }
             | Self::NothingToStart
             | Self::DiskFull { .. }
             | Self::TooLargeForDisk { .. }
+            | Self::BaseOutside { .. }
+            | Self::TimedOut { .. }
+            | Self::Sandbox(_)
             | Self::Io { .. }
             | Self::Cancelled
             | Self::Died(_) => &[],

@@ -8,15 +8,15 @@
 //! Dockerfile, mke2fs makes the disk; [`tool`] is the only place that starts them. Snapshots are
 //! `engine`'s, what exists for whom is `control`'s.
 //!
-//! A Dockerfile's RUN steps are run by buildah's chroot isolation, as root of this host without most
-//! capabilities: **an artifact is trusted like a shell script that its owner runs with sudo.** What a
-//! VM built from it does later is not.
+//! An artifact is not trusted. What handles it runs in a [`sandbox`]: a user namespace whose root is a
+//! plain user of this host, with a root directory, processes, network and limits of its own; a step of
+//! a Dockerfile runs in there as buildah runs it, with a filter of system calls and without most
+//! capabilities. It is still this host's kernel that serves it, as with any container.
 //!
 //! ```text
-//!  zip ──archive──┐
-//!                 ├─> artifact ──buildah──> OCI image ──app────> wire::App
-//!  directory ─────┘       ▲                     └───────disk───> rootfs.ext4
-//!                        base
+//!  zip ──archive──> artifact ──buildah──> OCI image ──app────> wire::App
+//!                       ▲ from                └───────disk───> rootfs.ext4
+//!        base, registries, local layouts
 //! ```
 #![forbid(unsafe_code)]
 
@@ -29,15 +29,23 @@ mod builder;
 mod config;
 mod disk;
 mod error;
+mod from;
+mod limits;
 mod lock;
+mod network;
 mod progress;
+mod prune;
+mod record;
+mod sandbox;
 mod tool;
 
 pub use archive::{ArchiveError, ArchiveLimits};
-pub use artifact::Artifact;
 pub use base::BASE_NAME;
 pub use builder::{BuildRequest, BuiltImage, ImageBuilder};
 pub use config::ImageConfig;
 pub use error::{BuildError, ReasonCode};
+pub use limits::Limits;
+pub use network::Reach;
 pub use progress::{BuildStage, Progress};
+pub use prune::{Pruned, Pruning};
 pub use tool::ToolError;

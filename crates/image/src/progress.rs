@@ -19,6 +19,8 @@ pub enum BuildStage {
     Waiting,
     /// The artifact is unpacked and its digest taken.
     Artifact,
+    /// Images that the Dockerfile begins with are fetched.
+    Fetching,
     /// The base image is made from Debian's packages; once per machine.
     Base,
     /// The Dockerfile is run.
@@ -34,6 +36,7 @@ impl fmt::Display for BuildStage {
         f.write_str(match self {
             Self::Waiting => "waiting for another build",
             Self::Artifact => "reading the artifact",
+            Self::Fetching => "fetching base images",
             Self::Base => "making the base image from Debian's packages",
             Self::Container => "running the Dockerfile",
             Self::Disk => "making the root filesystem",

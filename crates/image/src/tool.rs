@@ -6,10 +6,16 @@
 use crate::progress::Reporter;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
-    collections::VecDeque, env, ffi::OsStr, ffi::OsString, io, process::Stdio, time::Duration,
+    collections::VecDeque,
+    env,
+    ffi::{OsStr, OsString},
+    io,
+    path::PathBuf,
+    process::Stdio,
+    time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     process::{Child, Command},
     sync::mpsc,
 };
@@ -108,16 +114,28 @@ impl Job {
 /// A command line to be run.
 #[derive(Debug)]
 pub(crate) struct Tool {
+    /// The one that does the work, which another may start.
     program: &'static str,
     package: &'static str,
     doing: String,
     command: Command,
+    input: Vec<u8>,
 }
 
 impl Tool {
     /// `package` is Debian's, for the error where it is missing; `doing` names this call in errors.
     pub(crate) fn new(program: &'static str, package: &'static str, doing: &str) -> Self {
-        let mut command = Command::new(program);
+        Self::wrapped(program, program, package, doing)
+    }
+
+    /// One that `wrapper` starts; the arguments to come are the wrapper's.
+    pub(crate) fn wrapped(
+        wrapper: &str,
+        program: &'static str,
+        package: &'static str,
+        doing: &str,
+    ) -> Self {
+        let mut command = Command::new(wrapper);
         command
             .env("PATH", path_with_sbin())
             .env("LC_ALL", "C.UTF-8")
@@ -126,7 +144,14 @@ impl Tool {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        Self { program, package, doing: doing.to_owned(), command }
+        Self { program, package, doing: doing.to_owned(), command, input: Vec::new() }
+    }
+
+    /// What it reads from standard input; without it, nothing.
+    pub(crate) fn input(mut self, text: &str) -> Self {
+        self.command.stdin(Stdio::piped());
+        self.input = text.as_bytes().to_vec();
+        self
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -159,11 +184,18 @@ impl Tool {
         if job.cancel.is_cancelled() {
             return Err(ToolError::Cancelled { program });
         }
+        if find_in(&path_with_sbin(), program).is_none() {
+            return Err(ToolError::Missing { program, package: self.package });
+        }
         let mut child = self.command.spawn().map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => ToolError::Missing { program, package: self.package },
             _ => ToolError::Spawn { program, source },
         })?;
         tracing::debug!(program, doing = self.doing, "started");
+        if let Some(mut stdin) = child.stdin.take() {
+            // Far less than a pipe holds. One that ends without reading says itself why.
+            let _ = stdin.write_all(&self.input).await;
+        }
         let outcome = tokio::select! {
             outcome = follow(&mut child, job, stdout) => outcome,
             () = job.cancel.cancelled() => {
@@ -286,6 +318,10 @@ async fn terminate(child: &mut Child) {
     let _ = tokio::time::timeout(TERMINATE_GRACE, child.wait()).await;
     let _ = kill_process_group(group, Signal::KILL);
     let _ = child.wait().await;
+}
+
+fn find_in(path: &OsStr, program: &str) -> Option<PathBuf> {
+    env::split_paths(path).map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
 /// mke2fs is in sbin, which Debian leaves out of the PATH of plain users.

@@ -2,8 +2,8 @@
 
 use crate::failure::with_causes;
 use async_trait::async_trait;
-use control::{BuildFailure, BuildProgress, BuildRequest, BuiltRootfs, ImageBuilder};
-use image::{Artifact, Progress, ReasonCode};
+use control::{BuildFailure, BuildNetwork, BuildProgress, BuildRequest, BuiltRootfs, ImageBuilder};
+use image::{Progress, ReasonCode, Reach};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -20,9 +20,12 @@ impl ImageBuilder for Builder {
         progress: mpsc::UnboundedSender<BuildProgress>,
     ) -> Result<BuiltRootfs, BuildFailure> {
         // Control adds the version's own environment when it makes the template.
-        let artifact = Artifact::Zip(request.artifact);
-        let work_dir = request.work_dir;
-        let request = image::BuildRequest { artifact, environment: Vec::new() };
+        let BuildRequest { artifact, work_dir, network } = request;
+        let reach = match network {
+            BuildNetwork::Internet => Reach::Internet,
+            BuildNetwork::Nothing => Reach::Nothing,
+        };
+        let request = image::BuildRequest { artifact, reach };
         let (sender, mut steps) = mpsc::unbounded_channel();
         let passed_on = async {
             while let Some(step) = steps.recv().await {

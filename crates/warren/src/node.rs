@@ -6,7 +6,7 @@ mod builder;
 mod default_image;
 mod identities;
 
-pub(crate) use artifacts::BUCKET as ARTIFACTS_BUCKET;
+pub(crate) use artifacts::store;
 pub(crate) use default_image::{DefaultImageError, NAME as DEFAULT_IMAGE};
 pub(crate) use identities::{EXECUTION_ROLE, LAUNCHER_ROLE, role_arn};
 
@@ -17,7 +17,8 @@ use crate::{
     service::{self, Service},
 };
 use agents::{EnvironmentId, InvalidId, client::InvalidBaseUrl};
-use aws::{AuthSettings, Authenticator, AwsState, CLOCK_SKEW, Throttles};
+use artifacts::Artifacts;
+use aws::{AuthSettings, Authenticator, AwsState, CLOCK_SKEW, ObjectReader, Throttles};
 use axum::serve::ListenerExt;
 use builder::Builder;
 use control::{
@@ -30,6 +31,7 @@ use identities::{
     IdentitiesError, LauncherCredentials, allow_secrets, identities, keep_key_on_host,
 };
 use launcher::{Launcher, LauncherConfig, Mode, SharedCredentialsProvider};
+use objects::Objects;
 use std::{
     fs::{DirBuilder, Permissions},
     io,
@@ -39,14 +41,18 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, SetOnce},
+    task::JoinHandle,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Where the platform is for a VM when it is not on the internet: relayed by egress.
 const GUEST_PLATFORM: &str = "http://10.0.0.1:7430";
 /// What no other user of this host may read: guests' memory and disks, artifacts, databases. The data
 /// directory itself stays as it is found, since `share/` may be below it.
-const PRIVATE_DIRS: [&str; 6] = ["engine", "images", "uploads", "launcher", "platform", "demo"];
+const PRIVATE_DIRS: [&str; 6] = ["engine", "images", "objects", "launcher", "platform", "demo"];
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Where the VMs' own AWS API is bound: any port, which nobody but egress is told.
 const GUEST_API_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -96,6 +102,8 @@ pub(crate) enum NodeError {
     Engine(#[source] EngineError),
     #[error("the control plane does not start")]
     Control(#[from] ControlError),
+    #[error("the objects of S3 cannot be used")]
+    Objects(#[from] objects::ObjectsError),
     #[error(transparent)]
     Identities(#[from] IdentitiesError),
     #[error("the identities cannot be used")]
@@ -132,7 +140,9 @@ impl Remedy for NodeError {
             Self::PlatformUrl(_) => {
                 Some("polling needs a plain address, such as https://api.anthropic.com".into())
             }
-            Self::Launcher(_) => Some("is the disk full, or the data directory damaged?".into()),
+            Self::Objects(_) | Self::Launcher(_) => {
+                Some("is the disk full, or the data directory damaged?".into())
+            }
         }
     }
     fn exit(&self) -> Exit {
@@ -145,6 +155,7 @@ impl Remedy for NodeError {
             | Self::Directory { .. }
             | Self::Engine(_)
             | Self::Control(_)
+            | Self::Objects(_)
             | Self::Launcher(_) => Exit::Failed,
         }
     }
@@ -166,6 +177,8 @@ struct Machinery {
     engine: Arc<Qemu>,
     back_door: Arc<egress::Egress>,
     builder: Arc<image::ImageBuilder>,
+    artifacts: Arc<Artifacts>,
+    objects: Arc<Objects>,
 }
 
 impl Node {
@@ -195,10 +208,15 @@ impl Node {
             iam,
         };
         let authenticator = Arc::new(Authenticator::new(auth, control.credentials().clone())?);
+        let reader = ObjectReader::new(machinery.objects.clone(), authenticator.clone());
+        if machinery.artifacts.reader.set(reader).is_err() {
+            tracing::warn!("artifacts are read by another reader already");
+        }
         let launcher = start_launcher(&settings, &names, &control, address).await?;
         let stop = CancellationToken::new();
         let service = Arc::new(Service {
             control: control.clone(),
+            objects: machinery.objects.clone(),
             authenticator: authenticator.clone(),
             launcher,
             settings,
@@ -231,8 +249,8 @@ impl Node {
         &self,
     ) -> Result<Option<StartedBuild>, DefaultImageError> {
         let settings = &self.service.settings;
-        default_image::ensure(self.control(), &settings.data_dir, &settings.engine.libexec_dir)
-            .await
+        let objects = &self.machinery.objects;
+        default_image::ensure(self.control(), objects, &settings.engine.libexec_dir).await
     }
 
     /// Takes no more requests, ends what is under way, and closes the stores. The VMs go on.
@@ -276,6 +294,8 @@ impl Machinery {
             &settings.engine.share_dir,
             settings.data_dir.join("images"),
         )));
+        let objects = Arc::new(Objects::open(&settings.data_dir.join("objects")).await?);
+        let artifacts = Arc::new(Artifacts { reader: SetOnce::new() });
         let back_door = Arc::new(egress::Egress::new(
             EgressConfig {
                 aws_api: guest_api,
@@ -287,12 +307,12 @@ impl Machinery {
         let outside = Outside {
             engine: engine.clone(),
             back_door: back_door.clone(),
-            artifacts: Arc::new(artifacts::Uploads(settings.data_dir.join("uploads"))),
+            artifacts: artifacts.clone(),
             image_builder: Arc::new(Builder(builder.clone())),
             clock: Arc::new(SystemClock),
         };
         let control = Control::open(control_config(settings), outside).await?;
-        Ok(Self { control, engine, back_door, builder })
+        Ok(Self { control, engine, back_door, builder, artifacts, objects })
     }
 
     async fn close(self) {
@@ -300,6 +320,7 @@ impl Machinery {
         self.control.shutdown().await;
         self.back_door.shut_down().await;
         self.engine.shutdown().await;
+        self.objects.close().await;
     }
 }
 

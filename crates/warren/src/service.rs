@@ -28,6 +28,7 @@ use axum::{
 };
 use control::{Control, ControlError};
 use http::request::Parts;
+use objects::Objects;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -45,6 +46,7 @@ pub(crate) const UPLOADS_MAX: usize = 2;
 /// What the routes work with.
 pub(crate) struct Service {
     pub(crate) control: Arc<Control>,
+    pub(crate) objects: Arc<Objects>,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) launcher: Option<launcher::Launcher>,
     pub(crate) settings: Settings,

@@ -90,6 +90,12 @@ const BUILD: &str = r#"{"Version":"2012-10-17","Statement":[
         "Resource": "arn:aws:s3:::*"
     },
     {
+        "Sid": "SayWhichArtifactIsMissing",
+        "Effect": "Allow",
+        "Action": "s3:ListBucket",
+        "Resource": "arn:aws:s3:::*"
+    },
+    {
         "Sid": "Log",
         "Effect": "Allow",
         "Action": ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"],

@@ -132,7 +132,7 @@ pub(super) async fn put(
     .execute(&mut *connection)
     .await
     .map_err(&failed)?;
-    for segment in segments.iter().copied().flatten() {
+    for segment in segments.unwrap_or_default() {
         segment.insert(connection, &object.id).await?;
     }
     Ok(replaced)

@@ -3,7 +3,7 @@
 use crate::failure::with_causes;
 use async_trait::async_trait;
 use control::{BuildFailure, BuildNetwork, BuildProgress, BuildRequest, BuiltRootfs, ImageBuilder};
-use image::{Progress, ReasonCode, Reach};
+use image::{Progress, Reach, ReasonCode};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,

@@ -3,12 +3,14 @@
 //! It is built when it is missing, and again when either of the two has changed (their digest
 //! stands in the version's description) or the engine does not take its template any more.
 
+use super::artifacts::{StoreError, store};
 use crate::{
     failure::Remedy,
     image_file::{self, ImageFile, ImageFileError, Overrides},
     service::{Upload, start_build},
 };
 use control::{Control, ControlError, ImageName, StartedBuild};
+use objects::Objects;
 use sha2::{Digest, Sha256};
 use std::{
     io::{self, Cursor, Write},
@@ -32,13 +34,17 @@ pub(crate) enum DefaultImageError {
     #[error("the image {NAME} cannot be built")]
     Control(#[from] ControlError),
     #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
     ImageToml(#[from] ImageFileError),
 }
 
 impl Remedy for DefaultImageError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::File { .. } => Some("`make build` makes the worker; is the disk full?".into()),
+            Self::File { .. } | Self::Store(_) => {
+                Some("`make build` makes the worker; is the disk full?".into())
+            }
             Self::Control(e) => e.hint(),
             Self::ImageToml(e) => e.hint(),
         }
@@ -49,7 +55,7 @@ impl Remedy for DefaultImageError {
 /// be launched.
 pub(crate) async fn ensure(
     control: &Control,
-    data_dir: &Path,
+    objects: &Objects,
     libexec_dir: &Path,
 ) -> Result<Option<StartedBuild>, DefaultImageError> {
     let worker = libexec_dir.join(WORKER);
@@ -62,13 +68,12 @@ pub(crate) async fn ensure(
     if is_current(control, &mark).await? {
         return Ok(None);
     }
-    let zip = data_dir.join("uploads/claude-worker.zip");
-    let packed = pack(&program).map_err(|e| file(&zip)(e.into()))?;
-    tokio::fs::write(&zip, packed).await.map_err(file(&zip))?;
+    let zip = pack(&program).map_err(|e| file(&worker)(e.into()))?;
+    let artifact_uri = store(objects, &format!("{NAME}.zip"), &zip).await?;
     let file = ImageFile::parse(PathBuf::from(image_file::FILE), IMAGE_TOML)?;
     let upload = Upload {
         asked: file.resolve(Overrides::default(), NAME.into()),
-        artifact: zip,
+        artifact_uri,
         description: Some(mark),
     };
     Ok(Some(start_build(control, upload).await?))

@@ -2,7 +2,7 @@
 
 use super::{BODY_BYTES_MAX, Service, UPLOADS_MAX, answer::Refused};
 use crate::failure::with_causes;
-use crate::node::ARTIFACTS_BUCKET;
+use crate::node::store;
 use crate::protocol::{ARTIFACT_BYTES_MAX, BuildLine, IMAGE_HEADER, Image, ImageRequest};
 use axum::{
     Json,
@@ -17,9 +17,7 @@ use control::{
 };
 use futures::StreamExt;
 use http::HeaderValue;
-use std::{
-    collections::BTreeMap, convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration,
-};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
@@ -58,46 +56,24 @@ pub(super) async fn build(
     let header = parts.headers.get(IMAGE_HEADER).map(HeaderValue::as_bytes).unwrap_or_default();
     let asked: ImageRequest = serde_json::from_slice(header)
         .map_err(|e| Refused::bad_request(format!("header {IMAGE_HEADER}: {e}")))?;
-    let zip =
-        keep(&service, body).await.map_err(|e| Refused::internal("keeping the artifact", &e))?;
-    drop(uploading);
-    let upload = Upload { asked, artifact: zip.clone(), description: None };
-    let started = match start_build(&service.control, upload).await {
-        Ok(started) => started,
-        Err(e) => {
-            discard(&zip).await;
-            return Err(Refused::control(&e));
-        }
-    };
+    let key = format!("uploads/{}.zip", uuid::Uuid::new_v4());
+    let artifact_uri = store(&service.objects, &key, &body)
+        .await
+        .map_err(|e| Refused::internal("keeping the artifact", &e))?;
+    drop((uploading, body));
+    let upload = Upload { asked, artifact_uri, description: None };
+    let started = start_build(&service.control, upload).await.map_err(|e| Refused::control(&e))?;
     let (sender, lines) = mpsc::unbounded_channel();
     let control = service.control.clone();
-    service.tasks.spawn(async move {
-        follow(&control, started, &sender).await;
-        discard(&zip).await;
-    });
+    service.tasks.spawn(async move { follow(&control, started, &sender).await });
     let body = UnboundedReceiverStream::new(lines).map(Ok::<_, Infallible>);
     Ok(Response::new(Body::from_stream(body)))
 }
 
-async fn keep(service: &Service, body: Bytes) -> io::Result<PathBuf> {
-    let dir = service.settings.data_dir.join("uploads");
-    tokio::fs::create_dir_all(&dir).await?;
-    let path = dir.join(format!("{}.zip", uuid::Uuid::new_v4()));
-    tokio::fs::write(&path, body).await?;
-    Ok(path)
-}
-
-async fn discard(path: &std::path::Path) {
-    if let Err(error) = tokio::fs::remove_file(path).await {
-        tracing::warn!(path = %path.display(), %error, "an artifact stays behind");
-    }
-}
-
-/// An image to be built from what lies on this host.
+/// An image to be built from an artifact in S3.
 pub(crate) struct Upload {
     pub(crate) asked: ImageRequest,
-    /// A zip among the uploads.
-    pub(crate) artifact: PathBuf,
+    pub(crate) artifact_uri: String,
     pub(crate) description: Option<String>,
 }
 
@@ -120,7 +96,6 @@ pub(crate) async fn start_build(
 
 fn spec(control: &Control, upload: Upload) -> Result<ImageSpec, ControlError> {
     let account = &control.config().account;
-    let key = upload.artifact.file_name().unwrap_or_default().to_string_lossy();
     let no_base = || ControlError::BadImageSpec("Warren offers no base image".into());
     let base = control.images().managed().into_iter().next().ok_or_else(no_base)?;
     let hooks = match upload.asked.hooks_port {
@@ -134,7 +109,7 @@ fn spec(control: &Control, upload: Upload) -> Result<ImageSpec, ControlError> {
         }
     };
     Ok(ImageSpec {
-        artifact_uri: format!("s3://{ARTIFACTS_BUCKET}/{key}"),
+        artifact_uri: upload.artifact_uri,
         base_image_arn: base.arn.to_string(),
         base_image_version: None,
         architectures: Vec::new(),

@@ -8,8 +8,8 @@ const EDGES: [(&str, &[&str]); 18] = [
     (
         "warren",
         &[
-            "agents", "aws", "control", "egress", "engine", "image", "launcher", "objects",
-            "platform", "wire",
+            "agents", "aws", "control", "egress", "engine", "gateway", "image", "launcher",
+            "objects", "platform", "wire",
         ],
     ),
     ("launcher", &["agents"]),

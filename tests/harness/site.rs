@@ -51,6 +51,7 @@ pub fn free_port() -> u16 {
 pub struct Site {
     dir: TempDir,
     pub api_port: u16,
+    pub gateway_port: u16,
     pub platform_port: u16,
     pub environment_id: String,
     pub webhook_secret: String,
@@ -66,6 +67,7 @@ impl Site {
         let mut site = Self {
             dir,
             api_port: free_port(),
+            gateway_port: free_port(),
             platform_port: free_port(),
             environment_id: String::new(),
             webhook_secret: String::new(),
@@ -106,6 +108,7 @@ impl Site {
         vec![
             ("WARREN_DATA_DIR", data_dir.display().to_string()),
             ("WARREN_API_LISTEN", format!("127.0.0.1:{}", self.api_port)),
+            ("WARREN_GATEWAY_LISTEN", format!("127.0.0.1:{}", self.gateway_port)),
             ("WARREN_PLATFORM_LISTEN", format!("127.0.0.1:{}", self.platform_port)),
             ("WARREN_PLATFORM_BASE_URL", format!("http://127.0.0.1:{}", self.platform_port)),
             ("WARREN_LAUNCHER_ENVIRONMENT_ID", self.environment_id.clone()),

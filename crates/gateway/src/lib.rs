@@ -35,5 +35,5 @@ pub use server::Gateway;
 pub use shell::{
     EXIT_STATUS_PROTOCOL, SHELL_PATH, SHELL_PORT, ShellControl, ShellNotice, ShellQuery,
 };
-pub use tls::{Certificate, TlsError, authority_path};
+pub use tls::{Certificate, TlsError, authority_path, connect_trusting};
 pub use vms::{Traffic, Unreachable, Vms};

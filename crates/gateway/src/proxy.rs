@@ -36,13 +36,15 @@ pub(crate) async fn answer(
         path: request.uri().path().to_owned(),
         version: request.version(),
     };
-    let mut visit = Visit { heading: heading(), started, microvm: None };
+    let mut visit = Visit { heading: heading(), started, microvm: None, stage: Stage::AtTheDoor };
     let id = HeaderValue::from_str(&visit.heading.request_id).ok();
     let version = request.version();
     let mut response = match visit_vm(front, request, &mut visit).await {
         Ok(response) => response,
         Err(refusal) => {
-            log_refused(&visit.heading, visit.microvm.as_ref(), &refusal, started);
+            if visit.stage == Stage::AtTheDoor {
+                log_refused(&visit.heading, visit.microvm.as_ref(), &refusal, started);
+            }
             Metrics::add(&front.metrics.refused, 1);
             let mut response = refusal.response();
             if version != Version::HTTP_2 && refused_for_good(&refusal) {
@@ -80,6 +82,14 @@ struct Visit {
     heading: Heading,
     started: Instant,
     microvm: Option<MicrovmId>,
+    stage: Stage,
+}
+
+/// Who says what became of a request: the visit itself, or the exchange that it became.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    AtTheDoor,
+    LetIn,
 }
 
 async fn visit_vm(
@@ -109,14 +119,19 @@ async fn visit_vm(
     let metrics = front.metrics.clone();
     let port = if shell.is_some() { shell::SHELL_PORT } else { asked.port() };
     let started = visit.started;
+    visit.stage = Stage::LetIn;
     let exchange = Exchange::open(Opening { heading, backend, port, metrics, traffic, started });
-    match shell {
-        Some(shell) => shell::open(front, exchange, shell, Request::from_parts(parts, body)).await,
-        None => forward(front, &exchange, asked, (parts, body)).await.inspect_err(|refusal| {
-            exchange.answered(refusal.response().status());
-            exchange.broke(refusal);
-        }),
-    }
+    let answered = match shell {
+        Some(shell) => {
+            let request = Request::from_parts(parts, body);
+            shell::open(front, exchange.clone(), shell, request).await
+        }
+        None => forward(front, &exchange, asked, (parts, body)).await,
+    };
+    answered.inspect_err(|refusal| {
+        exchange.answered(refusal.status());
+        exchange.broke(refusal);
+    })
 }
 
 /// Whose token it is. Its VM must be the one that is named.
@@ -243,6 +258,8 @@ fn app_host(
 }
 
 fn clean_response<B>(response: &mut Response<B>) {
+    // What the app speaks ends here; hyper makes of it what the client speaks.
+    *response.version_mut() = Version::HTTP_11;
     let headers = response.headers_mut();
     remove_hop_by_hop(headers);
     remove_reserved(headers);

@@ -44,7 +44,7 @@ impl Refusal {
         Self::Malformed(what.into())
     }
 
-    const fn status(&self) -> StatusCode {
+    pub(crate) const fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::MissingAuthentication | Self::TokenFailed | Self::PortDenied => {

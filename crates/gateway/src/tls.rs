@@ -6,7 +6,7 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use rustls::{
-    ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{
@@ -207,6 +207,29 @@ fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&unfinished, path)
+}
+
+/// TLS towards an endpoint of Warren's, for its own commands: trusts what is in the file `trusted`.
+///
+/// # Errors
+/// Where the file cannot be used, or the endpoint shows another certificate.
+pub async fn connect_trusting(
+    stream: TcpStream,
+    host: &str,
+    trusted: &Path,
+) -> io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(trusted)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| io::Error::other(format!("{}: {e}", trusted.display())))?;
+    roots.add_parsable_certificates(certificates);
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
 /// TLS towards an app.

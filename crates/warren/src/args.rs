@@ -92,6 +92,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  eval \"$(warren env)\"\n  aws lambda-microvms list-microvms"
     )]
     Env,
+    /// Print the certificate of the authority that VMs' endpoints are certified by
+    #[command(
+        after_help = "Example:\n  warren ca > warren.pem; curl --cacert warren.pem https://…"
+    )]
+    Ca,
     /// List the VMs
     #[command(after_help = "Examples:\n  warren ps\n  warren ps --all --json | jq -r .microvm_id")]
     Ps(Ps),
@@ -264,7 +269,7 @@ pub(crate) struct Logs {
 #[derive(Debug, Args)]
 pub(crate) struct Shell {
     pub(crate) vm: String,
-    /// As whom [default: the image's user]
+    /// As whom [default: root]
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub(crate) user: String,
     /// What to run [default: the user's shell]
@@ -413,6 +418,7 @@ mod tests {
                 "demo",
                 "doctor",
                 "env",
+                "ca",
                 "ps",
                 "inspect",
                 "top",

@@ -5,9 +5,11 @@
 
 mod exec;
 mod lines;
+mod shell;
 
 pub(crate) use exec::{ExecStream, Sender};
 pub(crate) use lines::Lines;
+pub(crate) use shell::Socket;
 
 use crate::{
     config::Credentials,
@@ -77,6 +79,12 @@ pub(crate) enum ClientError {
     },
     #[error("the connection to the command in the VM broke")]
     Stream(#[source] io::Error),
+    #[error("the endpoint at {address} opens no shell")]
+    Shell {
+        address: SocketAddr,
+        #[source]
+        source: tokio_tungstenite::tungstenite::Error,
+    },
     #[error("the request to {path} cannot be made")]
     BadRequest {
         path: String,
@@ -105,7 +113,7 @@ impl Remedy for ClientError {
                     .into(),
             ),
             Self::Slow { .. } => Some("see what `warren up` logs, and `warren verify`".into()),
-            Self::Broken { .. } | Self::Stream(_) => Some("see what `warren up` logs".into()),
+            Self::Broken { .. } | Self::Stream(_) | Self::Shell { .. } => Some("see what `warren up` logs".into()),
             Self::BadAnswer { .. } => {
                 Some("is this address that of a `warren up` of the same version?".into())
             }
@@ -125,6 +133,7 @@ impl Remedy for ClientError {
             Self::Unreachable { .. } | Self::Slow { .. } => Exit::Unreachable,
             Self::Broken { .. }
             | Self::Stream(_)
+            | Self::Shell { .. }
             | Self::BadRequest { .. }
             | Self::Signing(_)
             | Self::BadAnswer { .. }

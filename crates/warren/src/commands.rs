@@ -1,5 +1,6 @@
 //! One function a command: it reads its arguments, asks the service or does the work, and prints.
 
+mod ca;
 mod completions;
 mod cp;
 mod env;
@@ -10,19 +11,22 @@ mod logs;
 mod look;
 pub(crate) mod platform;
 mod secret;
+mod shell;
 mod up;
 mod vms;
 
+pub(crate) use ca::ca;
 pub(crate) use completions::completions;
 pub(crate) use cp::cp;
 pub(crate) use env::env;
-pub(crate) use exec::{exec, shell};
+pub(crate) use exec::exec;
 pub(crate) use image::image;
 pub(crate) use life::{checkpoint, fork, resume, run, suspend};
 pub(crate) use logs::logs;
 pub(crate) use look::{attach, events, inspect, top};
 pub(crate) use platform::platform;
 pub(crate) use secret::{get as get_secret, secret};
+pub(crate) use shell::shell;
 pub(crate) use up::{down, up};
 pub(crate) use vms::{ps, rm};
 

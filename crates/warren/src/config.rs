@@ -21,11 +21,13 @@ pub(crate) fn is_relayed(platform: &url::Url) -> bool {
 
 #[cfg(test)]
 mod document;
+mod gateway;
 mod limits;
 mod written;
 
 #[cfg(test)]
 pub(crate) use document::assert_page;
+pub(crate) use gateway::{CertificateFrom, Gateway, Tls};
 pub(crate) use written::{Accelerator, Counts, LauncherMode, Require, Switch, Written};
 
 use crate::{
@@ -57,6 +59,7 @@ pub(crate) struct Settings {
     pub(crate) platform_url: url::Url,
     pub(crate) launcher: Launcher,
     pub(crate) engine: Engine,
+    pub(crate) gateway: Gateway,
     /// Whether VMs reach the internet where their connectors open it.
     pub(crate) internet: Switch,
     pub(crate) idle_counts: Counts,
@@ -279,7 +282,8 @@ fn settle(
     env: &Env,
     exe: io::Result<PathBuf>,
 ) -> Result<Settings, ConfigError> {
-    let Written { api, platform, launcher, engine, network, idle, iam, limits, log } = written;
+    let Written { api, platform, launcher, engine, gateway, network, idle, iam, limits, log } =
+        written;
     check("api.region", &api.region, "letters, digits and '-'", |c| {
         c.is_ascii_alphanumeric() || c == '-'
     })?;
@@ -310,7 +314,9 @@ fn settle(
         dir if dir.as_os_str().is_empty() => Path::new(DATA_DIR).join("share"),
         dir => dir,
     };
+    let gateway = gateway.settle(&api.region, &data_dir)?;
     Ok(Settings {
+        gateway,
         api_listen: api.listen,
         region: api.region,
         account: api.account,

@@ -4,6 +4,7 @@
 mod artifacts;
 mod builder;
 mod default_image;
+mod front;
 mod identities;
 
 pub(crate) use artifacts::store;
@@ -52,7 +53,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 const GUEST_PLATFORM: &str = "http://10.0.0.1:7430";
 /// What no other user of this host may read: guests' memory and disks, artifacts, databases. The data
 /// directory itself stays as it is found, since `share/` may be below it.
-const PRIVATE_DIRS: [&str; 6] = ["engine", "images", "objects", "launcher", "platform", "demo"];
+const PRIVATE_DIRS: [&str; 7] =
+    ["gateway", "engine", "images", "objects", "launcher", "platform", "demo"];
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Where the VMs' own AWS API is bound: any port, which nobody but egress is told.
 const GUEST_API_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -114,6 +116,8 @@ pub(crate) enum NodeError {
     PlatformUrl(InvalidBaseUrl),
     #[error("the launcher does not start")]
     Launcher(#[from] launcher::StartError),
+    #[error("the endpoints cannot be served over TLS")]
+    Tls(#[from] gateway::TlsError),
 }
 
 impl Remedy for NodeError {
@@ -122,11 +126,14 @@ impl Remedy for NodeError {
             Self::Lock(e) => e.hint(),
             Self::PortTaken { address } => Some(format!(
                 "`ss -ltnp 'sport = :{}'` shows by whom; end that, or choose another address: \
-                 WARREN_API_LISTEN, or api.listen in warren.toml",
+                 WARREN_API_LISTEN and WARREN_GATEWAY_LISTEN, or api.listen and gateway.listen in \
+                 warren.toml",
                 address.port()
             )),
             Self::Directory { .. } => Some("does it belong to another user?".into()),
-            Self::Listen { .. } => Some("choose another with api.listen in warren.toml".into()),
+            Self::Listen { .. } => {
+                Some("choose another with api.listen or gateway.listen in warren.toml".into())
+            }
             Self::Engine(EngineError::ToolMissing { .. }) => {
                 Some("`warren doctor` lists what is missing and how to get it".into())
             }
@@ -139,6 +146,9 @@ impl Remedy for NodeError {
             }
             Self::PlatformUrl(_) => {
                 Some("polling needs a plain address, such as https://api.anthropic.com".into())
+            }
+            Self::Tls(_) => {
+                Some("see gateway.tls_certificate and gateway.tls_key in warren.toml".into())
             }
             Self::Objects(_) | Self::Launcher(_) => {
                 Some("is the disk full, or the data directory damaged?".into())
@@ -156,6 +166,7 @@ impl Remedy for NodeError {
             | Self::Engine(_)
             | Self::Control(_)
             | Self::Objects(_)
+            | Self::Tls(_)
             | Self::Launcher(_) => Exit::Failed,
         }
     }
@@ -191,8 +202,11 @@ impl Node {
         let address = local_address(&listener, settings.api_listen)?;
         let guest_listener = listen(GUEST_API_LISTEN).await?;
         let guest_api = local_address(&guest_listener, GUEST_API_LISTEN)?;
+        let gateway_listener = listen(settings.gateway.listen).await?;
+        let certificate = front::certificate(&settings.gateway)?;
         let machinery = Machinery::open(&settings, guest_api).await?;
         let control = machinery.control.clone();
+        let gateway = front::gateway(&settings.gateway, certificate, &control);
         let mut iam = identities(&settings.region, &settings.account, &settings.iam_files)?;
         if let Some(prefix) = names.secrets {
             allow_secrets(&mut iam, &settings.region, &settings.account, prefix);
@@ -220,6 +234,7 @@ impl Node {
             authenticator: authenticator.clone(),
             launcher,
             settings,
+            gateway: gateway.clone(),
             stop: stop.clone(),
             tasks: TaskTracker::new(),
             uploads: Semaphore::new(service::UPLOADS_MAX),
@@ -235,7 +250,11 @@ impl Node {
         let server = tokio::spawn(async move {
             // A VM has no business with Warren's own service nor with the webhook: what its relay
             // leads to has neither.
-            tokio::join!(serve(listener, router, stop.clone()), serve(guest_listener, aws, stop));
+            tokio::join!(
+                serve(listener, router, stop.clone()),
+                serve(guest_listener, aws, stop.clone()),
+                front::serve(gateway, gateway_listener, stop),
+            );
         });
         Ok(Self { service, address, machinery, server, _lock: lock })
     }
@@ -360,7 +379,7 @@ fn control_config(settings: &Settings) -> ControlConfig {
         Counts::Ingress => IdleCounts::Ingress,
     };
     config.quotas = settings.limits.quotas();
-    config.endpoint_domain = format!("lambda-microvm.{region}.on.aws");
+    config.endpoint_domain.clone_from(&settings.gateway.domain);
     // A name that cannot be an image's is refused where it is used, with the key's name.
     config.standby_image = control::ImageName::parse(&settings.launcher.image).ok();
     for (name, value) in &mut config.platform_environment {
@@ -407,6 +426,10 @@ async fn start_launcher(
     config.environment_key_secret_id.clone_from(&names.environment_key);
     config.guest_platform_url = Some(guest_platform_url(&settings.platform_url));
     config.vm.execution_role_arn = Some(role_arn(&settings.account, EXECUTION_ROLE));
+    // So that a person can look into a session's VM.
+    config.vm.ingress_connectors = ["HTTP_INGRESS", "SHELL_INGRESS"]
+        .map(|name| managed_connector(&settings.region, name))
+        .to_vec();
     let seconds = i32::try_from(settings.launcher.max_duration.as_secs());
     config.vm.max_duration_seconds = seconds.unwrap_or(launcher::MAX_DURATION_SECONDS_DEFAULT);
     let role =
@@ -414,6 +437,10 @@ async fn start_launcher(
     let credentials = control.credentials().clone();
     let provider = SharedCredentialsProvider::new(LauncherCredentials { role, credentials });
     Ok(Some(Launcher::start(config, provider).await?))
+}
+
+fn managed_connector(region: &str, name: &str) -> String {
+    format!("arn:aws:lambda:{region}:aws:network-connector:aws-network-connector:{name}")
 }
 
 /// The platform on the internet is reached as it is; one on this host or its networks, which no VM

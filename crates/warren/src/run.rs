@@ -74,6 +74,7 @@ async fn command(context: &Context, command: Command) -> Outcome {
         Command::Doctor => crate::doctor::doctor(context).await,
         Command::Verify(verify) => crate::verify::verify(context, verify).await,
         Command::Env => commands::env(context),
+        Command::Ca => commands::ca(context),
         Command::Ps(ps) => commands::ps(context, ps).await,
         Command::Logs(logs) => commands::logs(context, logs).await,
         Command::Shell(shell) => commands::shell(context, shell).await,

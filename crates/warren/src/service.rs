@@ -10,6 +10,7 @@ mod events;
 mod exec;
 mod images;
 mod life;
+mod metrics;
 mod vms;
 
 pub(crate) use images::{Upload, start_build};
@@ -50,6 +51,7 @@ pub(crate) struct Service {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) launcher: Option<launcher::Launcher>,
     pub(crate) settings: Settings,
+    pub(crate) gateway: gateway::Gateway,
     /// Cancelled by whoever wants the process to end.
     pub(crate) stop: CancellationToken,
     /// Builds and execs that outlive their request's handler.
@@ -58,10 +60,11 @@ pub(crate) struct Service {
     pub(crate) uploads: Semaphore,
 }
 
-/// `/healthz` and everything under `/_warren/v1`.
+/// `/healthz`, `/metrics` and everything under `/_warren/v1`.
 pub(crate) fn router(service: Arc<Service>) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
+        .route("/metrics", get(metrics::metrics))
         .route(protocol::STATUS, get(status))
         .route(protocol::CHECKS, get(checks))
         .route(protocol::SHUTDOWN, post(shutdown))

@@ -1,4 +1,4 @@
-//! `warren exec` and `warren shell`: a command in a VM, with this process' input and output.
+//! `warren exec`: a command in a VM, with this process' input and output.
 
 use super::Context;
 use crate::{
@@ -25,15 +25,12 @@ enum AttachError {
     NotStarted { reason: String },
     #[error("the terminal cannot be used")]
     Terminal(#[source] io::Error),
-    #[error("a shell needs a terminal, and standard input is none")]
-    NoTerminal,
 }
 
 impl Remedy for AttachError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::NotStarted { .. } => Some("is it in the image, and in its PATH?".into()),
-            Self::NoTerminal => Some("for a single command: warren exec VM -- COMMAND".into()),
             Self::Terminal(_) => None,
         }
     }
@@ -41,24 +38,9 @@ impl Remedy for AttachError {
         match self {
             // As shells have it.
             Self::NotStarted { .. } => Exit::Command(127),
-            Self::Terminal(_) | Self::NoTerminal => Exit::NoCommand,
+            Self::Terminal(_) => Exit::NoCommand,
         }
     }
-}
-
-pub(crate) async fn shell(context: &Context, shell: args::Shell) -> Outcome {
-    if !io::IsTerminal::is_terminal(&io::stdin()) {
-        return Err(AttachError::NoTerminal.into());
-    }
-    let term = context.settings.term.clone();
-    let exec = Exec {
-        argv: shell.command,
-        env: vec![("TERM".into(), term)],
-        working_dir: String::new(),
-        user: shell.user,
-        terminal: Some(terminal::size()),
-    };
-    run(context, &shell.vm, exec).await
 }
 
 pub(crate) async fn exec(context: &Context, exec: args::Exec) -> Outcome {

@@ -55,6 +55,49 @@ const MEANINGS: &[(&str, &str, &str)] = &[
         "libexec_dir",
         "The helper programs `warren-jail`, `warren-guest`, `warren-worker`. Empty: `libexec` beside the binary, or `../libexec/warren` where it is installed.",
     ),
+    ("gateway", "listen", "Address of the VMs' endpoints."),
+    (
+        "gateway",
+        "suffix",
+        "Endpoints are `<name>.lambda-microvm.<region>.<suffix>`. Names below `localhost` lead to this machine by themselves in curl and browsers; for any other a wildcard in DNS must lead here.",
+    ),
+    (
+        "gateway",
+        "tls",
+        "`optional` serves TLS and plain connections on the one port, `required` TLS alone, `off` none.",
+    ),
+    (
+        "gateway",
+        "tls_certificate",
+        "File with the certificate of `*.lambda-microvm.<region>.<suffix>` and its chain (PEM). Empty: one by Warren's own authority, which `warren ca` prints.",
+    ),
+    ("gateway", "tls_key", "File with the certificate's private key (PEM)."),
+    (
+        "gateway",
+        "any_host",
+        "`on`: a request whose host is no endpoint may name its VM by the header `x-warren-microvm` or by the path `/_warren/vm/<id>/…`.",
+    ),
+    ("gateway", "connections_max", "Connections of clients at once; more wait."),
+    (
+        "gateway",
+        "idle_s",
+        "A connection with a request, a WebSocket or a tunnel open is closed after so many seconds without a byte.",
+    ),
+    (
+        "gateway",
+        "vm_bandwidth",
+        "Bytes a second of a VM's endpoint, each way: `off`, a number, or `aws` (1 MB/s for each 512 MiB of memory). What is faster is slowed down.",
+    ),
+    (
+        "gateway",
+        "vm_requests",
+        "Requests a second of a VM's endpoint: `off`, a number, or `aws` (10 for each 512 MiB). What is more is answered 429.",
+    ),
+    (
+        "gateway",
+        "vm_connections",
+        "Requests, WebSockets and shells at once of a VM's endpoint: `off`, a number, or `aws` (8 for each 512 MiB). What is more is answered 429.",
+    ),
     (
         "network",
         "internet",

@@ -2,7 +2,7 @@
 //!
 //! An empty text stands for "not set", so that each key has a default that can be shown.
 
-use super::limits::Limits;
+use super::{gateway::WrittenGateway, limits::Limits};
 use serde::{Deserialize, Serialize};
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -16,6 +16,7 @@ pub(crate) struct Written {
     pub(crate) platform: Platform,
     pub(crate) launcher: Launcher,
     pub(crate) engine: Engine,
+    pub(crate) gateway: WrittenGateway,
     pub(crate) network: Network,
     pub(crate) idle: Idle,
     pub(crate) iam: Iam,

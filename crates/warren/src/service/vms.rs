@@ -124,7 +124,7 @@ pub(super) async fn remove(
 }
 
 /// Every MicroVM that is still listed, newest first.
-async fn all(control: &Control) -> Result<Vec<Microvm>, ControlError> {
+pub(super) async fn all(control: &Control) -> Result<Vec<Microvm>, ControlError> {
     let mut vms = Vec::new();
     let mut token = None;
     loop {

@@ -15,9 +15,7 @@ use crate::{
     image_build::{self, Built, Failure},
     store::{ImageContent, VersionRow},
 };
-use engine::{
-    App, EngineError, HookRequest, TemplateId, TemplateInfo, TemplateSpec, TemplateStage,
-};
+use engine::{App, HookRequest, TemplateId, TemplateInfo, TemplateSpec, TemplateStage};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::{
@@ -289,8 +287,6 @@ pub(crate) async fn collect(fleet: &Fleet) {
     for template in listed.into_iter().filter(|id| !used.contains(id)) {
         match fleet.outside.engine.remove_template(&template).await {
             Ok(()) => info!(%template, "nothing uses it any more: removed"),
-            // A VM or a checkpoint is kept as a difference from it.
-            Err(EngineError::InUse { .. }) => {}
             // It costs disk, no correctness.
             Err(error) => warn!(%template, "its files are not removed: {}", chain(&error)),
         }

@@ -123,8 +123,8 @@ pub trait Engine: Send + Sync + 'static {
     /// The templates on this host, those too that do not fit it any more.
     async fn list_templates(&self) -> Result<Vec<TemplateId>, EngineError>;
 
-    /// Removes a template's files. One that a VM or a checkpoint is made from is
-    /// [`EngineError::InUse`].
+    /// Removes a template: nothing is launched from it any more. VMs and checkpoints that are made
+    /// from it live on, and its files with them.
     async fn remove_template(&self, id: &TemplateId) -> Result<(), EngineError>;
 
     /// Clones a template or a checkpoint into a running VM with an identity of its own. When it
@@ -145,7 +145,7 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Lets a suspended VM go on where it was, as the same one: memory, processes, files and listening
     /// sockets are there, connections to the outside are cut, the clock is right and the entropy new.
-    /// Where it fails, the VM is suspended still.
+    /// Where it fails before the guest goes on, the VM is suspended still; after that, it has crashed.
     async fn resume(&self, id: &VmId) -> Result<Launched, EngineError> {
         let _ = id;
         Err(EngineError::NotSupported { operation: "resuming a VM" })
@@ -204,7 +204,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Runs a command beside the app.
     async fn exec(&self, id: &VmId, request: ExecRequest) -> Result<ExecSession, EngineError>;
 
-    /// Memory, CPU and network use of a VM, read now.
+    /// Memory, CPU, network and disk use of a VM, read now; of a suspended one too.
     async fn usage(&self, id: &VmId) -> Result<VmUsage, EngineError>;
 
     /// The last `bytes_max` bytes of the guest's serial console, also after its end while the VM
@@ -381,9 +381,17 @@ pub struct VmUsage {
     /// Private pages of the VMM that are not in any file.
     pub private_kib: u64,
     pub cpu_ms: u64,
-    /// Bytes from and to the guest since its launch, as its tap counts them.
+    /// Bytes from and to the guest since its launch or resumption, as its tap counts them.
     pub guest_sent_bytes: u64,
     pub guest_received_bytes: u64,
+    /// Bytes that the VMM has read from and written to the host's disks, as the kernel counts them: what
+    /// the host's page cache answers is not read.
+    pub disk_read_bytes: u64,
+    pub disk_written_bytes: u64,
+    /// Bytes on disk of what the VM wrote on top of its template's disk; with forks, shared layers too.
+    pub disk_bytes: u64,
+    /// Bytes on disk of a suspended VM's memory; then all of the above but `disk_bytes` is 0.
+    pub saved_bytes: u64,
 }
 
 /// Output of a VM's app, as it came: not split into lines.
@@ -446,8 +454,18 @@ pub enum EngineError {
     CheckpointExists(CheckpointId),
     #[error("VM {id}: {operation} is not possible while it is {state:?}")]
     WrongState { id: VmId, operation: &'static str, state: VmState },
-    #[error("{subject} is in use by {user}")]
-    InUse { subject: String, user: String },
+    /// The guest is of another build than this Warren.
+    #[error(
+        "{subject}: its guest speaks {guest} of the agent channel, and this Warren version {host}: \
+         `make build` makes both anew; a VM or image from before has to be made again"
+    )]
+    GuestVersion { subject: String, guest: String, host: u32 },
+    /// What was saved can only be loaded by the VMM that saved it.
+    #[error(
+        "{subject} was saved by another VMM or for another machine than this host has now, and \
+         cannot go on: remove it"
+    )]
+    Outdated { subject: String },
     /// Nothing listens on a port of the guest.
     #[error("VM {id}: nothing listens on port {port}")]
     Refused { id: VmId, port: u16 },

@@ -49,10 +49,13 @@ pub(crate) struct Channel {
 struct Shared {
     calls: Mutex<HashMap<StreamId, oneshot::Sender<GuestMessage>>>,
     execs: Mutex<HashMap<StreamId, Exec>>,
-    hello: Mutex<Option<oneshot::Sender<()>>>,
+    hello: Mutex<Option<oneshot::Sender<GuestVersion>>>,
     session: u64,
     listener: Mutex<Listener>,
 }
+
+/// The version of the channel that a guest speaks; none where even that is not understood.
+type GuestVersion = Option<u32>;
 
 struct Exec {
     output: mpsc::UnboundedSender<ExecOutput>,
@@ -101,7 +104,8 @@ impl Channel {
 
     /// Opens the session; the answer is awaited with the [`Hello`] of [`Channel::connect`].
     pub(crate) async fn greet(&self) -> Result<(), EngineError> {
-        let hello = encode(&HostMessage::Hello { session: self.session })?;
+        let version = wire::VERSION;
+        let hello = encode(&HostMessage::Hello { session: self.session, version })?;
         self.queue([&wire::SYNC[..], &hello].concat()).await
     }
 
@@ -175,12 +179,17 @@ impl Channel {
 }
 
 /// The guest's answer to the greeting.
-pub(crate) struct Hello(oneshot::Receiver<()>);
+pub(crate) struct Hello(oneshot::Receiver<GuestVersion>);
 
 impl Hello {
     pub(crate) async fn wait(self, within: Duration) -> Result<(), EngineError> {
         match tokio::time::timeout(within, self.0).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(Some(wire::VERSION))) => Ok(()),
+            Ok(Ok(guest)) => Err(EngineError::GuestVersion {
+                subject: "the guest".into(),
+                guest: guest.map_or("another version".into(), |v| format!("version {v}")),
+                host: wire::VERSION,
+            }),
             Ok(Err(_)) => Err(gone()),
             Err(_) => Err(EngineError::TimedOut {
                 subject: "the guest".into(),
@@ -223,16 +232,18 @@ async fn read_frames(mut from: OwnedReadHalf, shared: Arc<Shared>) {
         }
         loop {
             match reader.next_message() {
-                Ok(Some(GuestMessage::Hello { session, .. })) if session == shared.session => {
+                Ok(Some(GuestMessage::Hello { session, version, .. }))
+                    if session == shared.session =>
+                {
                     greeted = true;
-                    if let Some(hello) = lock(&shared.hello).take() {
-                        let _ = hello.send(());
-                    }
+                    shared.greeted(Some(version));
                 }
                 Ok(Some(message)) if greeted => shared.handle(message),
                 // Of an earlier session.
                 Ok(Some(_)) => {}
                 Ok(None) => break,
+                // The first thing that it said: it is another build's guest.
+                Err(_) if !greeted => return shared.greeted(None),
                 Err(e) => {
                     tracing::warn!("the guest's channel cannot be followed any more: {e}");
                     return shared.close();
@@ -244,6 +255,13 @@ async fn read_frames(mut from: OwnedReadHalf, shared: Arc<Shared>) {
 }
 
 impl Shared {
+    fn greeted(&self, version: GuestVersion) {
+        if let Some(hello) = lock(&self.hello).take() {
+            // Whoever opened the channel may have given up.
+            let _ = hello.send(version);
+        }
+    }
+
     fn handle(&self, message: GuestMessage) {
         match message {
             GuestMessage::Done { call }

@@ -10,10 +10,13 @@ mod command;
 mod events;
 mod firewall;
 mod hook_words;
+mod layers;
 mod namespace;
+mod qcow2;
 mod qemu;
 mod slot;
 mod state;
+mod turns;
 
 pub use api::{
     AppOutput, BadName, CheckpointId, CheckpointInfo, Engine, EngineError, EngineEvent,

@@ -4,17 +4,24 @@
 //! state beside it. A *clone* maps that RAM copy-on-write and loads the device state, so restoring
 //! reads nothing and takes as long for 8 GiB as for 512 MiB.
 //!
+//! A VM that runs can be written to disk, as far as it differs from its template, to go on later
+//! ([`suspend`]) or for others to begin as ([`checkpoint`]).
+//!
 //! What exists of a VM is in the kernel and on disk, under its slot; what is in this process
 //! ([`Running`]) is only the way to it, and can be made again ([`Engine::adopt`]).
 
 mod arguments;
 mod calibration;
+mod checkpoint;
 mod clone;
 mod initrd;
+mod memory;
+mod pages;
 mod process;
-mod qcow2;
 mod qmp;
+mod remains;
 mod standby;
+mod suspend;
 mod template;
 mod usage;
 pub(crate) mod vmm;
@@ -22,23 +29,26 @@ pub(crate) mod vmm;
 pub use calibration::AcceleratorChoice;
 
 use crate::{
-    AppOutput, Engine, EngineError, EngineEvent, EngineReport, Events, ExecRequest, ExecSession,
-    HookOutcome, HookRequest, LaunchSpec, Launched, Listing, TemplateId, TemplateInfo,
-    TemplateSpec, TemplateStage, VmId, VmState, VmUsage, cgroup,
+    AppOutput, CheckpointId, CheckpointInfo, Engine, EngineError, EngineEvent, EngineReport,
+    Events, ExecRequest, ExecSession, HookOutcome, HookRequest, LaunchSpec, Launched, Listing,
+    Suspended, TemplateId, TemplateInfo, TemplateSpec, TemplateStage, VmId, VmState, VmUsage,
+    cgroup,
     channel::Channel,
-    firewall, namespace,
-    slot::{self, Slot, Slots},
-    state::{StateDir, VmDir, host_error},
+    namespace,
+    slot::{Slot, Slots},
+    state::{Manifest, StateDir, host_error, remove_directory},
+    turns::Turns,
 };
 use arguments::{Accelerator, Machine, Start};
 use async_trait::async_trait;
 use process::Process;
+use remains::console_tail;
 use sha2::{Digest, Sha256};
 use standby::Standby;
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::{ErrorKind, Read, Seek, SeekFrom},
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -49,6 +59,7 @@ use std::{
 use tokio::{
     net::TcpStream,
     sync::{broadcast, mpsc},
+    task::JoinHandle,
 };
 use tokio_util::task::TaskTracker;
 use vmm::Tools;
@@ -64,8 +75,6 @@ const DIAL_WAIT_MAX: Duration = Duration::from_secs(5);
 const HOOK_SLACK: Duration = Duration::from_secs(5);
 /// On top of a guest's grace, for writing out and powering off.
 const POWER_OFF_SLACK: Duration = Duration::from_secs(2);
-/// A console is kept up to this size; a guest that writes more to it loses what it wrote.
-const CONSOLE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Of a console, in an error or event.
 const CONSOLE_TAIL_BYTES: usize = 4 * 1024;
 
@@ -99,6 +108,7 @@ struct Inner {
     events: Arc<Events>,
     logs: broadcast::Sender<AppOutput>,
     standby: Standby,
+    turns: Turns,
     tasks: TaskTracker,
     _lock: nix::fcntl::Flock<File>,
 }
@@ -130,15 +140,36 @@ impl Qemu {
     }
 }
 
-/// Runs what blocks (processes, namespaces, QMP) off the runtime's own threads.
-async fn blocking<T: Send + 'static>(
-    body: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
-) -> Result<T, EngineError> {
-    match tokio::task::spawn_blocking(body).await {
+impl Qemu {
+    /// One change of a VM at a time, and each is carried through, even when who asked for it has gone:
+    /// half a change would be met by the next.
+    async fn change<T: Send + 'static>(
+        &self,
+        name: String,
+        body: impl Future<Output = Result<T, EngineError>> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let inner = self.inner.clone();
+        let task = self.inner.tasks.spawn(async move {
+            let _turn = inner.turns.take(&name).await;
+            body.await
+        });
+        joined(task).await
+    }
+}
+
+async fn joined<T>(task: JoinHandle<Result<T, EngineError>>) -> Result<T, EngineError> {
+    match task.await {
         Ok(result) => result,
         Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
         Err(e) => Err(host_error(Path::new("the engine"), "run", std::io::Error::other(e))),
     }
+}
+
+/// Runs what blocks (processes, namespaces, QMP) off the runtime's own threads.
+async fn blocking<T: Send + 'static>(
+    body: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, EngineError> {
+    joined(tokio::task::spawn_blocking(body)).await
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -179,7 +210,8 @@ impl Inner {
             initrd: initrd::build(&guest, &modules, &config.state_dir)?,
         };
         let slots = Slots::new(&config.state_dir);
-        remove_internal(&slots, &state)?;
+        remains::remove_internal(&slots, &state)?;
+        remains::finish_suspends(&slots, &state)?;
         state.remove_incomplete()?;
         let finding = calibration::find(config.accelerator, &tools, &state, &slots, &vmm)?;
         let accelerator = match finding.accelerator {
@@ -196,6 +228,7 @@ impl Inner {
             events: Arc::default(),
             logs: broadcast::channel(OUTPUT_BEHIND_MAX).0,
             standby: Standby::new(config.standby),
+            turns: Turns::default(),
             tasks: TaskTracker::new(),
             _lock: lock,
         })
@@ -207,7 +240,7 @@ impl Inner {
 
     /// What a template and a clone must have in common; QEMU itself does not check it.
     fn fingerprint(&self, memory_mib: u32, vcpus: u8) -> String {
-        let arguments = self.machine(memory_mib, vcpus).arguments("", Start::Boot);
+        let arguments = self.machine(memory_mib, vcpus).arguments("", Start::Boot, 2);
         let kernel =
             fs::read_to_string(self.tools.kernel.with_file_name("version")).unwrap_or_default();
         let text = format!(
@@ -218,8 +251,47 @@ impl Inner {
         hex::encode(&Sha256::digest(text)[..16])
     }
 
-    fn running(&self, id: &VmId) -> Result<Arc<Running>, EngineError> {
-        lock(&self.vms).get(id).cloned().ok_or_else(|| EngineError::NoSuchVm(id.clone()))
+    /// What must be the same for a VM's saved state to be loaded: the guest in it brings itself along.
+    fn machine_mark(&self, manifest: &Manifest) -> String {
+        let machine = self.machine(manifest.memory_mib, manifest.vcpus);
+        let arguments = machine.arguments("", Start::Restore, 2);
+        hex::encode(&Sha256::digest(format!("{} {arguments:?}", self.report.vmm))[..16])
+    }
+
+    fn running(&self, id: &VmId, operation: &'static str) -> Result<Arc<Running>, EngineError> {
+        let running = lock(&self.vms).get(id).cloned();
+        running.ok_or_else(|| self.wrong_state(id, operation))
+    }
+
+    /// Why something cannot be done with a VM.
+    fn wrong_state(&self, id: &VmId, operation: &'static str) -> EngineError {
+        let dir = self.state.vm(id);
+        let state = if remains::is_saved(&dir) {
+            VmState::Suspended
+        } else if lock(&self.vms).contains_key(id) {
+            VmState::Running
+        } else if dir.path().exists() {
+            VmState::Remains
+        } else {
+            return EngineError::NoSuchVm(id.clone());
+        };
+        EngineError::WrongState { id: id.clone(), operation, state }
+    }
+
+    async fn stop(self: &Arc<Self>, id: &VmId, grace: Option<Duration>) -> Result<(), EngineError> {
+        let running = lock(&self.vms).remove(id);
+        if let Some(running) = &running {
+            running.stopping.store(true, Ordering::Release);
+            if let Some(grace) = grace {
+                power_off(running, grace).await;
+            }
+        }
+        let (inner, id) = (self.clone(), id.clone());
+        blocking(move || {
+            let slot = inner.slot_of(&id)?;
+            remains::remove(&inner.slots, &inner.state, &id, slot)
+        })
+        .await
     }
 
     /// Names the VM in an error of its channel and adds what its console said last.
@@ -232,6 +304,9 @@ impl Inner {
             },
             EngineError::TimedOut { what, after_ms, .. } => {
                 EngineError::TimedOut { subject: id.to_string(), what, after_ms }
+            }
+            EngineError::GuestVersion { guest, host, .. } => {
+                EngineError::GuestVersion { subject: id.to_string(), guest, host }
             }
             other => other,
         }
@@ -322,11 +397,49 @@ impl Engine for Qemu {
     }
 
     async fn launch(&self, spec: LaunchSpec) -> Result<Launched, EngineError> {
-        self.inner.launch(spec).await
+        let (inner, name) = (self.inner.clone(), spec.id.to_string());
+        self.change(name, async move { inner.launch(spec).await }).await
     }
 
     async fn adopt(&self, id: &VmId) -> Result<Launched, EngineError> {
-        self.inner.adopt(id).await
+        let (inner, id) = (self.inner.clone(), id.clone());
+        self.change(id.to_string(), async move { inner.adopt(&id).await }).await
+    }
+
+    async fn suspend(&self, id: &VmId) -> Result<Suspended, EngineError> {
+        let (inner, id) = (self.inner.clone(), id.clone());
+        self.change(id.to_string(), async move { inner.suspend(&id).await }).await
+    }
+
+    async fn resume(&self, id: &VmId) -> Result<Launched, EngineError> {
+        let (inner, id) = (self.inner.clone(), id.clone());
+        self.change(id.to_string(), async move { inner.resume(&id).await }).await
+    }
+
+    async fn checkpoint(
+        &self,
+        id: &VmId,
+        checkpoint: &CheckpointId,
+    ) -> Result<CheckpointInfo, EngineError> {
+        let (inner, id, checkpoint) = (self.inner.clone(), id.clone(), checkpoint.clone());
+        self.change(id.to_string(), async move { inner.checkpoint(&id, &checkpoint).await }).await
+    }
+
+    async fn checkpoint_info(
+        &self,
+        id: &CheckpointId,
+    ) -> Result<Option<CheckpointInfo>, EngineError> {
+        self.inner.checkpoint_info(id)
+    }
+
+    async fn list_checkpoints(&self) -> Result<Vec<CheckpointInfo>, EngineError> {
+        let inner = self.inner.clone();
+        blocking(move || inner.list_checkpoints()).await
+    }
+
+    async fn remove_checkpoint(&self, id: &CheckpointId) -> Result<(), EngineError> {
+        let (inner, id) = (self.inner.clone(), id.clone());
+        blocking(move || inner.remove_checkpoint(&id)).await
     }
 
     async fn list(&self) -> Result<Vec<Listing>, EngineError> {
@@ -335,23 +448,12 @@ impl Engine for Qemu {
     }
 
     async fn stop(&self, id: &VmId, grace: Option<Duration>) -> Result<(), EngineError> {
-        let running = lock(&self.inner.vms).remove(id);
-        if let Some(running) = &running {
-            running.stopping.store(true, Ordering::Release);
-            if let Some(grace) = grace {
-                power_off(running, grace).await;
-            }
-        }
         let (inner, id) = (self.inner.clone(), id.clone());
-        blocking(move || {
-            let slot = inner.slot_of(&id)?;
-            remove_remains(&inner.slots, &inner.state, &id, slot)
-        })
-        .await
+        self.change(id.to_string(), async move { inner.stop(&id, grace).await }).await
     }
 
     async fn call_hook(&self, id: &VmId, request: HookRequest) -> Result<HookOutcome, EngineError> {
-        let running = self.inner.running(id)?;
+        let running = self.inner.running(id, "calling a hook")?;
         let within = Duration::from_millis(request.timeout_ms.into()) + HOOK_SLACK;
         let answer = running
             .channel
@@ -365,12 +467,12 @@ impl Engine for Qemu {
     }
 
     async fn exec(&self, id: &VmId, request: ExecRequest) -> Result<ExecSession, EngineError> {
-        let running = self.inner.running(id)?;
+        let running = self.inner.running(id, "running a command")?;
         running.channel.exec(request).await.map_err(|e| self.inner.explain(id, e))
     }
 
     async fn dial(&self, id: &VmId, port: u16) -> Result<TcpStream, EngineError> {
-        let slot = self.inner.running(id)?.slot;
+        let slot = self.inner.running(id, "connecting to a port")?.slot;
         let socket = blocking(move || namespace::socket(slot)).await?;
         let connected = socket.connect((namespace::GUEST, port).into());
         match tokio::time::timeout(DIAL_WAIT_MAX, connected).await {
@@ -391,8 +493,12 @@ impl Engine for Qemu {
     }
 
     async fn usage(&self, id: &VmId) -> Result<VmUsage, EngineError> {
-        let running = self.inner.running(id)?;
-        blocking(move || usage::read(running.process.pid, running.slot)).await
+        let running = match self.inner.running(id, "measuring") {
+            Err(EngineError::WrongState { state: VmState::Suspended, .. }) => None,
+            running => Some(running?),
+        };
+        let body = self.inner.state.vm(id).body();
+        blocking(move || usage::read(running.as_deref(), &body)).await
     }
 
     async fn console_tail(&self, id: &VmId, bytes_max: usize) -> Result<String, EngineError> {
@@ -411,7 +517,7 @@ impl Engine for Qemu {
         let inner = self.inner.clone();
         inner.close_standby().await;
         // A template whose making was broken off leaves its VM.
-        let removed = blocking(move || remove_internal(&inner.slots, &inner.state)).await;
+        let removed = blocking(move || remains::remove_internal(&inner.slots, &inner.state)).await;
         if let Err(e) = removed {
             tracing::warn!("something of the engine's own could not be removed: {e}");
         }
@@ -438,95 +544,6 @@ async fn power_off(running: &Running, grace: Duration) {
     if running.channel.send(&HostMessage::PowerOff { grace_ms }).await.is_ok() {
         let _ = tokio::time::timeout(grace + POWER_OFF_SLACK, running.process.ended()).await;
     }
-}
-
-/// Removes what there is of a VM, in an order that can be repeated from any point: its processes, then
-/// what they used, then its directory, and at last the slot that says that there was anything.
-fn remove_remains(
-    slots: &Slots,
-    state: &StateDir,
-    id: &VmId,
-    slot: Option<Slot>,
-) -> Result<(), EngineError> {
-    if let Some(slot) = slot {
-        cgroup::remove(slot)?;
-        namespace::remove(slot)?;
-    }
-    remove_directory(state.vm(id).path())?;
-    if let Some(slot) = slot {
-        let lock = slot::lock()?;
-        slots.give_back(&lock, slot)?;
-        if slot::all_taken()?.is_empty() {
-            firewall::take_down(&lock)?;
-            cgroup::remove_parents();
-        }
-    }
-    Ok(())
-}
-
-fn remove_directory(path: &Path) -> Result<(), EngineError> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(host_error(path, "remove", e)),
-        _ => Ok(()),
-    }
-}
-
-/// VMs in the making or on standby belong to the engine that made them; it is gone.
-fn remove_internal(slots: &Slots, state: &StateDir) -> Result<(), EngineError> {
-    let taken: HashMap<VmId, Slot> =
-        slots.taken()?.into_iter().map(|(slot, id)| (id, slot)).collect();
-    let all = state.vms()?.into_iter().chain(taken.keys().cloned());
-    for id in all.filter(VmId::is_internal) {
-        remove_remains(slots, state, &id, taken.get(&id).copied())?;
-    }
-    Ok(())
-}
-
-impl Inner {
-    fn slot_of(&self, id: &VmId) -> Result<Option<Slot>, EngineError> {
-        Ok(self.slots.taken()?.into_iter().find(|(_, vm)| vm == id).map(|(slot, _)| slot))
-    }
-
-    fn list(&self) -> Result<Vec<Listing>, EngineError> {
-        let mut found: HashMap<VmId, bool> =
-            self.state.vms()?.into_iter().map(|id| (id, false)).collect();
-        for (slot, id) in self.slots.taken()? {
-            let complete = self.state.vm(&id).record().exists();
-            found.insert(id, complete && !cgroup::processes(slot).is_empty());
-        }
-        found.retain(|id, _| !id.is_internal());
-        self.trim_consoles();
-        let state = |running| if running { VmState::Running } else { VmState::Remains };
-        Ok(found.into_iter().map(|(id, running)| Listing { id, state: state(running) }).collect())
-    }
-
-    /// A guest may write to its console without end; the host's disk has one.
-    fn trim_consoles(&self) {
-        for id in lock(&self.vms).keys() {
-            let path = self.state.vm(id).console();
-            if fs::metadata(&path).is_ok_and(|m| m.len() > CONSOLE_BYTES_MAX)
-                && let Ok(file) = File::options().write(true).open(&path)
-            {
-                // QEMU appends: it goes on at the new end.
-                let _ = file.set_len(0);
-            }
-        }
-    }
-}
-
-/// The end of a VM's console; where the VMM itself said something, that too.
-fn console_tail(dir: &VmDir, bytes_max: usize) -> String {
-    let tail = |path: PathBuf| {
-        let mut text = Vec::new();
-        if let Ok(mut file) = File::open(&path) {
-            let length = file.metadata().map(|m| m.len()).unwrap_or_default();
-            let _ = file.seek(SeekFrom::Start(length.saturating_sub(bytes_max as u64)));
-            let _ = file.take(bytes_max as u64).read_to_end(&mut text);
-        }
-        String::from_utf8_lossy(&text).trim_end().to_owned()
-    };
-    let (console, vmm) = (tail(dir.console()), tail(dir.vmm_log()));
-    if vmm.is_empty() { console } else { format!("{console}\n{vmm}") }
 }
 
 /// One engine for each directory.

@@ -27,12 +27,6 @@ const FIRST_UID: u32 = 1_870_000_000;
 pub(crate) struct Slot(u16);
 
 impl Slot {
-    pub(crate) fn from_number(number: u16) -> Self {
-        Self(number)
-    }
-    pub(crate) fn number(self) -> u16 {
-        self.0
-    }
     /// User and group of the VMM: its own, since another process of the same user could read its memory.
     pub(crate) fn uid(self) -> u32 {
         FIRST_UID + u32::from(self.0)

@@ -17,6 +17,7 @@ const HOST_AWAY_WAIT: Duration = Duration::from_millis(20);
 /// Never returns but by an error that leaves nothing to serve with.
 pub(crate) fn serve(mut port: File) -> Result<Infallible, String> {
     process::start_reaper()?;
+    app::make_group()?;
     let writer = port.try_clone().map_err(|e| format!("the agent port: {e}"))?;
     let outbox = Outbox::start(writer)?;
     let mut agent = Agent { execs: Execs::new(outbox.clone()), outbox, app: App::default() };
@@ -57,7 +58,8 @@ struct Agent {
 impl Agent {
     fn handle(&mut self, message: HostMessage) {
         match message {
-            HostMessage::Hello { session } => self.hello(session),
+            // Of another version, too: the host decides what that means.
+            HostMessage::Hello { session, .. } => self.hello(session),
             HostMessage::StartApp { call, app } => {
                 self.app = app;
                 self.done(call, app::start(&self.app, &self.outbox));
@@ -67,8 +69,13 @@ impl Agent {
                 self.outbox.drain();
                 self.done(call, result);
             }
-            HostMessage::Adopt { call, identity } => {
-                self.done(call, identity::adopt(&identity).and_then(|()| app::thaw()));
+            HostMessage::Hold { call } => {
+                app::hold();
+                self.outbox.drain();
+                self.done(call, Ok(()));
+            }
+            HostMessage::Wake { call, wake } => {
+                self.done(call, identity::wake(&wake).and_then(|()| app::thaw()));
             }
             HostMessage::Hook { call, request } => {
                 let outbox = self.outbox.clone();
@@ -96,7 +103,8 @@ impl Agent {
         self.execs.hang_up();
         // BOOTTIME and not MONOTONIC: it is what the host compares with its own.
         let boot = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
-        let hello = GuestMessage::Hello { session, boot_ms: boot.as_millis() as u64 };
+        let (boot_ms, version) = (boot.as_millis() as u64, wire::VERSION);
+        let hello = GuestMessage::Hello { session, boot_ms, version };
         self.outbox.begin_session(&hello);
     }
 

@@ -14,11 +14,14 @@ use std::{
     thread::{self, sleep},
     time::{Duration, Instant},
 };
-use wire::{App, AppExit, ExitStatus, GuestMessage};
+use wire::{App, AppExit, ExitStatus};
 
-const CGROUP: &str = "/sys/fs/cgroup/app";
+/// Of the app and of every command beside it: what is in here stands still together.
+pub(crate) const CGROUP: &str = "/sys/fs/cgroup/app";
 /// The freezer acts at once unless a process hangs in the kernel.
 const FREEZE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// The same, where a process that does not stop in time is only told the time too late.
+const HOLD_WAIT_MAX: Duration = Duration::from_millis(500);
 /// The TSC becomes the clock source some two seconds after the boot; a template from before would
 /// give each clone a coarse clock.
 const CLOCK_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -27,9 +30,13 @@ const PAGE_REPORT_WAIT: Duration = Duration::from_millis(2500);
 /// Output is passed on in pieces of at most this many bytes.
 const PIECE_BYTES: usize = 16 * 1024;
 
+/// Makes the group that [`freeze`] and [`hold`] act on.
+pub(crate) fn make_group() -> Result<(), String> {
+    fs::create_dir_all(CGROUP).map_err(|e| format!("{CGROUP}: {e}"))
+}
+
 /// Starts it; its output goes to the host, and so does its end.
 pub(crate) fn start(app: &App, outbox: &Outbox) -> Result<(), String> {
-    fs::create_dir_all(CGROUP).map_err(|e| format!("{CGROUP}: {e}"))?;
     let user = user::resolve(&app.user)?;
     let (stdout, stdout_writer) = pipe()?;
     let (stderr, stderr_writer) = pipe()?;
@@ -56,7 +63,7 @@ pub(crate) fn start(app: &App, outbox: &Outbox) -> Result<(), String> {
         };
         // What it said last should come before the news of its end.
         sleep(Duration::from_millis(20));
-        outbox.answer(&GuestMessage::AppExited { exit: AppExit { code } });
+        outbox.app_exited(AppExit { code });
     })
 }
 
@@ -90,12 +97,19 @@ fn pump(name: &str, mut from: fs::File, outbox: Outbox, error: bool) -> Result<(
 /// Stops the app where it stands and lets the machine come to rest.
 pub(crate) fn freeze() -> Result<(), String> {
     set_frozen("1")?;
-    wait_until_frozen()?;
+    wait_until_frozen(FREEZE_WAIT_MAX)?;
     nix::unistd::sync();
     wait_for_clock();
     sleep(PAGE_REPORT_WAIT);
     nix::unistd::sync();
     Ok(())
+}
+
+/// Stops the app where it stands. What cannot be stopped at once goes on until the VM itself is stopped.
+pub(crate) fn hold() {
+    if let Err(e) = set_frozen("1").and_then(|()| wait_until_frozen(HOLD_WAIT_MAX)) {
+        say(e);
+    }
 }
 
 /// Lets it go on. Its tasks have been woken when the kernel takes the write.
@@ -109,7 +123,7 @@ fn set_frozen(value: &str) -> Result<(), String> {
 }
 
 /// Each task freezes when it next looks for signals.
-fn wait_until_frozen() -> Result<(), String> {
+fn wait_until_frozen(within: Duration) -> Result<(), String> {
     let path = format!("{CGROUP}/cgroup.events");
     let start = Instant::now();
     loop {
@@ -117,8 +131,8 @@ fn wait_until_frozen() -> Result<(), String> {
         if events.lines().any(|line| line == "frozen 1") {
             return Ok(());
         }
-        if start.elapsed() > FREEZE_WAIT_MAX {
-            return Err(format!("the app did not freeze within {FREEZE_WAIT_MAX:?}"));
+        if start.elapsed() > within {
+            return Err(format!("the app did not freeze within {within:?}"));
         }
         sleep(Duration::from_millis(1));
     }

@@ -4,7 +4,7 @@
 //! slows its own command and nothing else.
 
 use crate::{
-    app::in_thread,
+    app::{self, in_thread},
     outbox::Outbox,
     process::{self, Running, Start, Terminal},
     user,
@@ -109,7 +109,7 @@ impl Execs {
             env: &env,
             working_dir: first_of(&request.working_dir, &app.working_dir),
             user: &user,
-            cgroup: None,
+            cgroup: Some(app::CGROUP),
             terminal: if request.terminal.is_some() { Terminal::Stdin } else { Terminal::None },
         };
         let running = process::start(&start, stdio)?;

@@ -1,6 +1,7 @@
 //! A restored VM becomes one of its own: every clone wakes with the same memory, so the same random
 //! numbers, clock and names, until this has run.
 
+use crate::network;
 use nix::{
     mount::{MsFlags, mount},
     sys::time::TimeSpec,
@@ -14,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use wire::Identity;
+use wire::{Connections, Identity, Wake};
 
 /// As random(4) has them.
 mod request {
@@ -36,11 +37,22 @@ struct Entropy {
     buffer: [u8; ENTROPY_BYTES],
 }
 
-/// Takes the identity on. The order matters: nothing may be drawn from the old generator.
-pub(crate) fn adopt(identity: &Identity) -> Result<(), String> {
-    renew_entropy(&identity.entropy)?;
-    let now = TimeSpec::from_duration(Duration::from_nanos(identity.unix_time_ns));
+/// What changed while the VM stood still becomes true in it. The order matters: nothing may be drawn
+/// from the old generator.
+pub(crate) fn wake(wake: &Wake) -> Result<(), String> {
+    renew_entropy(&wake.entropy)?;
+    let now = TimeSpec::from_duration(Duration::from_nanos(wake.unix_time_ns));
     clock_settime(ClockId::CLOCK_REALTIME, now).map_err(|e| format!("set the clock: {e}"))?;
+    if let Some(identity) = &wake.identity {
+        adopt(identity)?;
+    }
+    match wake.connections {
+        Connections::Cut => network::cut_connections(),
+        Connections::Keep => Ok(()),
+    }
+}
+
+fn adopt(identity: &Identity) -> Result<(), String> {
     sethostname(&identity.hostname).map_err(|e| format!("set the host name: {e}"))?;
     for (name, text) in [("hostname", &identity.hostname), ("machine-id", &identity.machine_id)] {
         let path = own_file(name);

@@ -13,7 +13,7 @@ use std::{
     thread,
     time::Duration,
 };
-use wire::GuestMessage;
+use wire::{AppExit, GuestMessage};
 
 /// Queue size in bytes from which streams and logs have to wait.
 const QUEUE_BYTES_MAX: usize = 512 * 1024;
@@ -26,6 +26,8 @@ struct State {
     queued_bytes: usize,
     writing: bool,
     log_bytes_dropped: usize,
+    /// Told in every session from then on.
+    app_exit: Option<AppExit>,
 }
 
 #[derive(Clone)]
@@ -93,6 +95,13 @@ impl Outbox {
         self.push(&mut state, &GuestMessage::Log { error, data });
     }
 
+    /// The app has ended.
+    pub(crate) fn app_exited(&self, exit: AppExit) {
+        let mut state = self.lock();
+        state.app_exit = Some(exit);
+        self.push(&mut state, &GuestMessage::AppExited { exit });
+    }
+
     /// Waits until everything has been taken by the host.
     pub(crate) fn drain(&self) {
         let busy = |state: &mut State| state.writing || !state.frames.is_empty();
@@ -106,10 +115,7 @@ impl Outbox {
         reader.push(&wire::SYNC);
         state.frames.retain(|frame| {
             reader.push(frame);
-            matches!(
-                reader.next_message(),
-                Ok(Some(GuestMessage::Log { .. } | GuestMessage::AppExited { .. }))
-            )
+            matches!(reader.next_message(), Ok(Some(GuestMessage::Log { .. })))
         });
         // First of all: the host believes nothing before them.
         match wire::encode(hello) {
@@ -117,6 +123,9 @@ impl Outbox {
             Err(e) => say(format_args!("hello: {e}")),
         }
         state.queued_bytes = state.frames.iter().map(Vec::len).sum();
+        if let Some(exit) = state.app_exit {
+            self.push(&mut state, &GuestMessage::AppExited { exit });
+        }
         self.0.1.notify_all();
     }
 

@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn frames_survive_any_cut() {
         let messages = [
-            GuestMessage::Hello { session: 7, boot_ms: 1200 },
+            GuestMessage::Hello { session: 7, boot_ms: 1200, version: 1 },
             GuestMessage::Log { error: true, data: vec![0, 255, 10] },
             GuestMessage::Done { call: 3 },
         ];
@@ -161,13 +161,16 @@ mod tests {
 
     #[test]
     fn half_a_frame_of_an_earlier_connection_is_forgotten() {
-        let hello = encode(&HostMessage::Hello { session: 9 }).unwrap();
+        let hello = encode(&HostMessage::Hello { session: 9, version: 1 }).unwrap();
         let stale = encode(&HostMessage::Input { stream: 1, data: vec![7; 500] }).unwrap();
         let bytes = [&stale[..40], &SYNC, &hello].concat();
         for step in 1..bytes.len() {
             let mut reader = FrameReader::default();
             bytes.chunks(step).for_each(|piece| reader.push(piece));
-            assert_eq!(reader.next_message().unwrap(), Some(HostMessage::Hello { session: 9 }));
+            assert_eq!(
+                reader.next_message().unwrap(),
+                Some(HostMessage::Hello { session: 9, version: 1 })
+            );
         }
     }
 

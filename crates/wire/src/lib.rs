@@ -12,6 +12,6 @@ mod message;
 
 pub use frame::{FRAME_BYTES_MAX, FrameError, FrameReader, SYNC, encode};
 pub use message::{
-    App, AppExit, Attach, EXEC_WINDOW_BYTES, ExecRequest, ExitStatus, GuestMessage, HookOutcome,
-    HookRequest, HostMessage, Identity, StreamId, TerminalSize,
+    App, AppExit, Attach, Connections, EXEC_WINDOW_BYTES, ExecRequest, ExitStatus, GuestMessage,
+    HookOutcome, HookRequest, HostMessage, Identity, StreamId, TerminalSize, VERSION, Wake,
 };

@@ -238,14 +238,6 @@ impl Engine for FakeEngine {
     }
 
     async fn remove_template(&self, id: &TemplateId) -> Result<(), EngineError> {
-        let user = {
-            let world = self.world();
-            let mut vms = world.vms.iter();
-            vms.find(|(_, vm)| vm.template.as_ref() == Some(id)).map(|(name, _)| name.clone())
-        };
-        if let Some(user) = user {
-            return Err(EngineError::InUse { subject: id.to_string(), user });
-        }
         self.call(format!("remove_template {id}"), |world| {
             world.templates.remove(id);
             Ok(())

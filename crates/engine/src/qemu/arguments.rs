@@ -7,13 +7,12 @@ use crate::namespace::GUEST_MAC;
 
 /// Descriptors under which the VMM gets its files.
 pub(crate) mod fd {
-    pub(crate) const BASE: i32 = 3;
-    pub(crate) const DISK: i32 = 4;
-    pub(crate) const TEMPLATE_DISK: i32 = 5;
-    pub(crate) const TAP: i32 = 6;
-    pub(crate) const QMP: i32 = 7;
-    pub(crate) const AGENT: i32 = 8;
-    pub(crate) const CONSOLE: i32 = 9;
+    pub(crate) const TAP: i32 = 3;
+    pub(crate) const QMP: i32 = 4;
+    pub(crate) const AGENT: i32 = 5;
+    pub(crate) const CONSOLE: i32 = 6;
+    /// The base; the layers on it follow.
+    pub(crate) const DISKS: i32 = 7;
 }
 
 /// Where the jail shows the files that QEMU opens by path.
@@ -59,8 +58,19 @@ pub(crate) enum Start {
     Calibrate,
 }
 
+/// The node of a disk's layer; 0 is the base, 1 the template's layer.
+pub(crate) fn disk_node(layer: usize) -> String {
+    format!("disk{layer}")
+}
+
+/// The node of the file that a layer is in.
+pub(crate) fn file_node(layer: usize) -> String {
+    format!("file{layer}")
+}
+
 impl Machine {
-    pub(crate) fn arguments(&self, name: &str, start: Start) -> Vec<String> {
+    /// For a disk of so many layers: the base and at least one on it.
+    pub(crate) fn arguments(&self, name: &str, start: Start, layers: usize) -> Vec<String> {
         let mut list = List::default();
         list.add("-nodefaults -no-user-config -display none -no-reboot");
         list.pair("-name", format!("guest={name}"));
@@ -74,7 +84,7 @@ impl Machine {
         console(&mut list);
         if start != Start::Calibrate {
             channels(&mut list);
-            disks(&mut list, start);
+            disks(&mut list, layers);
             list.pair("-netdev", format!("tap,id=n0,fd={},vhost=off", fd::TAP));
             list.pair("-device", format!("virtio-net-pci,netdev=n0,mac={GUEST_MAC},romfile="));
             list.add("-device virtio-balloon-pci,free-page-reporting=on");
@@ -121,8 +131,8 @@ impl Machine {
 }
 
 fn console(list: &mut List) {
-    list.pair("-add-fd", format!("fd={},set=4", fd::CONSOLE));
-    list.add("-chardev file,id=console,path=/dev/fdset/4,append=on -serial chardev:console");
+    list.pair("-add-fd", format!("fd={},set=0", fd::CONSOLE));
+    list.add("-chardev file,id=console,path=/dev/fdset/0,append=on -serial chardev:console");
 }
 
 fn channels(list: &mut List) {
@@ -133,33 +143,26 @@ fn channels(list: &mut List) {
     list.add("-device virtio-rng-pci");
 }
 
-/// base (raw, read-only) <- in a clone: the template's layer, read-only <- the VM's own layer.
-fn disks(list: &mut List, start: Start) {
-    let add_fd =
-        |list: &mut List, fd: i32, set: u32| list.pair("-add-fd", format!("fd={fd},set={set}"));
-    add_fd(list, fd::BASE, 1);
-    list.add(
-        "-blockdev driver=file,node-name=basef,filename=/dev/fdset/1,read-only=on,locking=off \
-         -blockdev driver=raw,node-name=base,file=basef,read-only=on",
-    );
-    let mut backing = "base";
-    if start == Start::Restore {
-        add_fd(list, fd::TEMPLATE_DISK, 2);
-        list.add(
-            "-blockdev driver=file,node-name=tplf,filename=/dev/fdset/2,read-only=on,locking=off \
-             -blockdev driver=qcow2,node-name=tpl,file=tplf,backing=base,read-only=on",
+/// base (raw) <- the template's layer <- the VM's own layers; all are read-only but the last.
+fn disks(list: &mut List, layers: usize) {
+    let top = layers.saturating_sub(1);
+    for layer in 0..layers {
+        let (node, file) = (disk_node(layer), file_node(layer));
+        // A set of its own each; the console has set 0.
+        let set = layer + 1;
+        list.pair("-add-fd", format!("fd={},set={set}", fd::DISKS + layer as i32));
+        let access = if layer == top { "discard=unmap" } else { "read-only=on" };
+        list.pair(
+            "-blockdev",
+            format!("driver=file,node-name={file},filename=/dev/fdset/{set},locking=off,{access}"),
         );
-        backing = "tpl";
+        let format = match layer {
+            0 => "driver=raw".to_owned(),
+            _ => format!("driver=qcow2,backing={}", disk_node(layer - 1)),
+        };
+        list.pair("-blockdev", format!("{format},node-name={node},file={file},{access}"));
     }
-    add_fd(list, fd::DISK, 3);
-    list.add(
-        "-blockdev driver=file,node-name=rootf,filename=/dev/fdset/3,locking=off,discard=unmap",
-    );
-    list.pair(
-        "-blockdev",
-        format!("driver=qcow2,node-name=root,file=rootf,backing={backing},discard=unmap"),
-    );
-    list.add("-device virtio-blk-pci,drive=root");
+    list.pair("-device", format!("virtio-blk-pci,drive={}", disk_node(top)));
 }
 
 /// Arguments so far.
@@ -184,12 +187,23 @@ mod tests {
     const MACHINE: Machine = Machine { accelerator: Accelerator::Tcg, memory_mib: 512, vcpus: 1 };
 
     fn devices(start: Start) -> Vec<String> {
-        let arguments = MACHINE.arguments("x", start);
+        let arguments = MACHINE.arguments("x", start, 2);
         arguments
             .windows(2)
             .filter(|pair| pair[0] == "-device")
             .map(|pair| pair[1].clone())
             .collect()
+    }
+
+    #[test]
+    fn only_the_top_layer_is_written_to() {
+        let arguments = MACHINE.arguments("x", Start::Restore, 4);
+        let writable: Vec<&String> = arguments
+            .iter()
+            .filter(|a| a.contains("node-name=") && !a.contains("read-only=on"))
+            .collect();
+        assert_eq!(writable.len(), 2, "{writable:?}");
+        assert!(writable.iter().all(|a| a.contains("node-name=disk3") || a.contains("=file3")));
     }
 
     #[test]
@@ -200,7 +214,7 @@ mod tests {
     #[test]
     fn only_a_template_writes_to_its_ram_file() {
         let has =
-            |start, what: &str| MACHINE.arguments("x", start).iter().any(|a| a.contains(what));
+            |start, what: &str| MACHINE.arguments("x", start, 2).iter().any(|a| a.contains(what));
         assert!(has(Start::Boot, "share=on") && !has(Start::Restore, "share=on"));
         assert!(has(Start::Restore, "share=off"));
     }

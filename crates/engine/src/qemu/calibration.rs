@@ -107,7 +107,7 @@ fn try_kvm(tools: &Tools, state: &StateDir, slots: &Slots) -> Result<Option<Stri
     let id = VmId::internal("calibrate");
     let slot = slots.take(&slot::lock()?, &id)?;
     let result = boot_under_kvm(tools, state, &id, slot);
-    super::remove_remains(slots, state, &id, Some(slot))?;
+    super::remains::remove(slots, state, &id, Some(slot))?;
     result
 }
 
@@ -128,8 +128,7 @@ fn boot_under_kvm(
         uid: slot.uid(),
         cgroups: cgroup::create(slot, MEMORY_MIB)?,
         ram: None,
-        base: None,
-        template_disk: None,
+        disks: Vec::new(),
         tap: None,
     };
     let start = Instant::now();

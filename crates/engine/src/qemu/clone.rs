@@ -1,35 +1,43 @@
-//! From a template to a running VM, and back to one that runs already.
+//! From a template or a checkpoint to a running VM, and back to one that runs already.
 
 use super::{
     ANSWER_WAIT_MAX, Inner, Running,
     arguments::Start,
     blocking, lock,
+    memory::Ram,
+    pages,
     process::Process,
-    qcow2,
     qmp::{Qmp, QmpError},
-    remove_remains,
+    remains,
     vmm::VmmSpec,
 };
 use crate::{
-    EngineError, GuestSockets, LaunchSpec, Launched, Origin, TemplateId, VmId, cgroup,
+    EngineError, GuestSockets, LaunchSpec, Launched, Origin, VmId, cgroup,
     channel::{Channel, Hello},
+    layers::Layers,
     namespace::{self, Connecting},
     slot::{self, Slot},
-    state::{Manifest, VmDir, VmRecord, host_error, read_json, write_json},
+    state::{
+        Body, CheckpointRecord, Manifest, SavedDir, SavedRecord, TemplateDir, VmDir, VmRecord,
+        host_error, read_json, write_json,
+    },
 };
 use serde_json::json;
 use std::{
     fs::{self, File},
+    io,
     os::fd::OwnedFd,
-    path::Path,
+    path::{Path, PathBuf},
     process::Child,
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-use wire::{HostMessage, Identity};
+use wire::{Connections, HostMessage, Identity, Wake};
 
 /// Loading the device state takes milliseconds; on a disk that stalls, this long.
 const LOAD_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Bytes of entropy that a VM gets when it wakes.
+const ENTROPY_BYTES: usize = 64;
 
 /// A VM that has been restored and not let go on yet.
 pub(crate) struct Restored {
@@ -51,6 +59,52 @@ pub(crate) struct Place {
     pub(crate) network: Connecting,
 }
 
+/// A VMM that has loaded a VM and waits.
+pub(crate) struct Started {
+    pub(crate) slot: Slot,
+    child: Child,
+    qmp: Qmp,
+    sockets: GuestSockets,
+}
+
+/// A VM on disk that this host's VMM can load.
+pub(crate) struct Saved {
+    dir: SavedDir,
+    manifest: Manifest,
+}
+
+impl Saved {
+    /// `subject` is what it belongs to; `machine` is what such a machine is called on this host.
+    pub(super) fn open(
+        body: &Body,
+        subject: &str,
+        machine: impl Fn(&Manifest) -> String,
+    ) -> Result<Self, EngineError> {
+        let dir = body.saved();
+        let missing = |path: PathBuf| host_error(&path, "read", io::ErrorKind::NotFound.into());
+        let record: SavedRecord = read_json(&dir.record())?.ok_or_else(|| missing(dir.record()))?;
+        let path = body.template().manifest();
+        let manifest: Manifest = read_json(&path)?.ok_or_else(|| missing(path))?;
+        if record.machine != machine(&manifest) {
+            return Err(EngineError::Outdated { subject: subject.to_owned() });
+        }
+        Ok(Self { dir, manifest })
+    }
+
+    pub(super) fn memory_mib(&self) -> u32 {
+        self.manifest.memory_mib
+    }
+}
+
+/// What a new VM is made from.
+struct Ground {
+    template_name: String,
+    template: TemplateDir,
+    manifest: Manifest,
+    /// Of a checkpoint.
+    saved: Option<(Saved, Layers)>,
+}
+
 /// Wraps a failure of the VMM with the VM's name and what the VMM said.
 pub(crate) fn vmm_failed(id: &VmId, dir: &VmDir, error: &QmpError) -> EngineError {
     let said = fs::read_to_string(dir.vmm_log()).unwrap_or_default();
@@ -69,6 +123,28 @@ impl Restored {
     }
 }
 
+impl Running {
+    /// Tells the guest what changed while it stood still, and lets its processes go on. Its
+    /// connections are whole.
+    pub(super) async fn wake(&self) -> Result<(), EngineError> {
+        wake_up(&self.channel, Connections::Keep, None).await
+    }
+}
+
+/// A guest gets the time and 64 bytes of the host's entropy before its processes go on.
+async fn wake_up(
+    channel: &Channel,
+    connections: Connections,
+    identity: Option<Identity>,
+) -> Result<(), EngineError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut entropy = vec![0; ENTROPY_BYTES];
+    rand::fill(&mut entropy[..]);
+    let wake = Wake { unix_time_ns: now.as_nanos() as u64, entropy, connections, identity };
+    let woken = channel.call("waking up", ANSWER_WAIT_MAX, |call| HostMessage::Wake { call, wake });
+    woken.await.map(drop)
+}
+
 impl Inner {
     pub(crate) async fn launch(
         self: &Arc<Self>,
@@ -78,11 +154,10 @@ impl Inner {
         if lock(&self.vms).contains_key(&spec.id) || self.state.vm(&spec.id).path().exists() {
             return Err(EngineError::Exists(spec.id));
         }
-        let template = match &spec.origin {
-            Origin::Template(template) => template.clone(),
-            Origin::Checkpoint(id) => return Err(EngineError::NoSuchCheckpoint(id.clone())),
+        let standby = match &spec.origin {
+            Origin::Template(template) if spec.internet => self.take_standby(template).await,
+            Origin::Template(_) | Origin::Checkpoint(_) => None,
         };
-        let standby = if spec.internet { self.take_standby(&template).await } else { None };
         let (restored, path) = match standby {
             Some(restored) => {
                 let standby = restored.id.clone();
@@ -92,15 +167,15 @@ impl Inner {
                         // Half renamed: what is left goes by either name.
                         self.undo(&standby).await;
                         self.undo(&spec.id).await;
-                        self.refill_standby(&template);
+                        self.refill_standby_of(&spec.origin);
                         return Err(e);
                     }
                 }
             }
-            None => (self.restore(&spec.id, &template, spec.internet).await?, "clone"),
+            None => (self.restore(&spec).await?, "clone"),
         };
-        let result = self.let_go_on(restored).await;
-        self.refill_standby(&template);
+        let result = self.let_go_on(restored, Some(identity_of(&spec.id))).await;
+        self.refill_standby_of(&spec.origin);
         match result {
             Ok(sockets) => {
                 let restore_ms = start.elapsed().as_secs_f64() * 1000.0;
@@ -115,12 +190,19 @@ impl Inner {
         }
     }
 
+    fn refill_standby_of(self: &Arc<Self>, origin: &Origin) {
+        match origin {
+            Origin::Template(template) => self.refill_standby(template),
+            Origin::Checkpoint(_) => {}
+        }
+    }
+
     /// Takes back what a failed launch left.
     pub(crate) async fn undo(self: &Arc<Self>, id: &VmId) {
         let (inner, vm) = (self.clone(), id.clone());
         let undone = blocking(move || {
             let slot = inner.slot_of(&vm)?;
-            remove_remains(&inner.slots, &inner.state, &vm, slot)
+            remains::remove(&inner.slots, &inner.state, &vm, slot)
         });
         if let Err(e) = undone.await {
             // What is left is found by the next look at the host.
@@ -128,39 +210,76 @@ impl Inner {
         }
     }
 
-    /// Restores a clone up to the point where it would go on.
+    /// Restores a new VM up to the point where it would go on.
     pub(crate) async fn restore(
         self: &Arc<Self>,
-        id: &VmId,
-        template: &TemplateId,
-        internet: bool,
+        spec: &LaunchSpec,
     ) -> Result<Restored, EngineError> {
-        let (inner, vm, wanted) = (self.clone(), id.clone(), template.clone());
-        let result = match blocking(move || inner.start_clone(&vm, &wanted, internet)).await {
-            Ok(started) => self.connect(id, started).await,
+        let (inner, wanted) = (self.clone(), spec.clone());
+        let result = match blocking(move || inner.start_new(&wanted)).await {
+            Ok(started) => self.connect(&spec.id, started).await,
             Err(e) => Err(e),
         };
         if result.is_err() {
-            self.undo(id).await;
+            self.undo(&spec.id).await;
         }
         result
     }
 
-    fn start_clone(
+    fn start_new(&self, spec: &LaunchSpec) -> Result<Started, EngineError> {
+        let ground = self.ground(&spec.origin)?;
+        let place = self.prepare(&spec.id, ground.manifest.memory_mib, spec.internet)?;
+        let record = VmRecord {
+            template: ground.template_name.clone(),
+            internet: spec.internet,
+            machine: self.machine_mark(&ground.manifest),
+        };
+        lay_out(&place.dir, &ground)?;
+        write_json(&place.dir.record(), &record)?;
+        self.start(&spec.id, place, ground.saved.as_ref().map(|(saved, _)| saved))
+    }
+
+    fn ground(&self, origin: &Origin) -> Result<Ground, EngineError> {
+        match origin {
+            Origin::Template(id) => {
+                let gone = || EngineError::NoSuchTemplate(id.clone());
+                let manifest = self.manifest(id)?.ok_or_else(gone)?;
+                let (template_name, template) = (id.to_string(), self.state.template(id));
+                Ok(Ground { template_name, template, manifest, saved: None })
+            }
+            Origin::Checkpoint(id) => {
+                let dir = self.state.checkpoint(id);
+                let gone = || EngineError::NoSuchCheckpoint(id.clone());
+                let record: CheckpointRecord = read_json(&dir.record())?.ok_or_else(gone)?;
+                let body = dir.body();
+                let subject = format!("checkpoint {id}");
+                let saved = Saved::open(&body, &subject, |m| self.machine_mark(m))?;
+                Ok(Ground {
+                    template_name: record.template,
+                    template: body.template(),
+                    manifest: saved.manifest.clone(),
+                    saved: Some((saved, body.layers())),
+                })
+            }
+        }
+    }
+
+    /// Starts a VMM for what is in the VM's directory, and loads into it what was saved, or the
+    /// template's own state.
+    pub(super) fn start(
         &self,
         id: &VmId,
-        template: &TemplateId,
-        internet: bool,
-    ) -> Result<(Slot, Child, Qmp, GuestSockets), EngineError> {
-        let manifest = self
-            .manifest(template)?
-            .ok_or_else(|| EngineError::NoSuchTemplate(template.clone()))?;
-        let place = self.prepare(id, manifest.memory_mib, internet)?;
+        place: Place,
+        saved: Option<&Saved>,
+    ) -> Result<Started, EngineError> {
         let Place { slot, dir, cgroups, tap, network } = place;
-        let record = VmRecord { slot: slot.number(), template: template.to_string() };
-        let template = self.state.template(template);
-        write_json(&dir.record(), &record)?;
-        create_overlay(&dir, &manifest)?;
+        let body = dir.body();
+        let template = body.template();
+        let path = template.manifest();
+        let manifest: Manifest = read_json(&path)?
+            .ok_or_else(|| host_error(&path, "read", io::ErrorKind::NotFound.into()))?;
+        let mut disks = vec![template.rootfs(), template.disk()];
+        disks.extend(body.layers().files()?);
         let vmm = VmmSpec {
             name: id.as_str(),
             machine: self.machine(manifest.memory_mib, manifest.vcpus),
@@ -169,14 +288,14 @@ impl Inner {
             uid: slot.uid(),
             cgroups,
             ram: Some(template.ram()),
-            base: Some(template.rootfs()),
-            template_disk: Some(template.disk()),
+            disks,
             tap: Some(tap),
         };
         let mut child = vmm.spawn(&self.tools)?;
-        let loaded = load(&dir, &template.device_state()).map_err(|e| vmm_failed(id, &dir, &e));
+        let loaded = load(&dir, child.id() as i32, &template, saved);
+        let loaded = loaded.map_err(|e| vmm_failed(id, &dir, &e));
         match loaded.and_then(|qmp| Ok((qmp, network.wait()?))) {
-            Ok((qmp, sockets)) => Ok((slot, child, qmp, sockets)),
+            Ok((qmp, sockets)) => Ok(Started { slot, child, qmp, sockets }),
             Err(e) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -204,11 +323,12 @@ impl Inner {
         Ok(Place { slot, dir, cgroups, tap, network })
     }
 
-    async fn connect(
+    pub(super) async fn connect(
         self: &Arc<Self>,
         id: &VmId,
-        (slot, child, qmp, sockets): (Slot, Child, Qmp, GuestSockets),
+        started: Started,
     ) -> Result<Restored, EngineError> {
+        let Started { slot, child, qmp, sockets } = started;
         let process = Process::of_child(child)
             .map_err(|e| host_error(Path::new(id.as_str()), "watch the VMM", e))?;
         let socket = self.state.vm(id).agent_socket();
@@ -217,19 +337,21 @@ impl Inner {
         Ok(Restored { id: id.clone(), slot, process, qmp, channel, hello, sockets })
     }
 
-    /// Lets a restored VM go on, as one of its own: before its app does anything, it has its identity.
-    async fn let_go_on(self: &Arc<Self>, restored: Restored) -> Result<GuestSockets, EngineError> {
-        let Restored { id, slot, process, mut qmp, channel, hello, sockets, .. } = restored;
+    /// Lets a restored VM go on: before anything of its app runs, it has what changed meanwhile. Without
+    /// an identity it stays who it is.
+    pub(super) async fn let_go_on(
+        self: &Arc<Self>,
+        restored: Restored,
+        identity: Option<Identity>,
+    ) -> Result<GuestSockets, EngineError> {
+        let Restored { id, slot, process, mut qmp, channel, hello, sockets } = restored;
         let (name, dir) = (id.clone(), self.state.vm(&id));
         blocking(move || {
             qmp.execute("cont", json!({})).map(drop).map_err(|e| vmm_failed(&name, &dir, &e))
         })
         .await?;
         hello.wait(ANSWER_WAIT_MAX).await?;
-        let identity = identity_of(&id);
-        channel
-            .call("its new identity", ANSWER_WAIT_MAX, |call| HostMessage::Adopt { call, identity })
-            .await?;
+        wake_up(&channel, Connections::Cut, identity).await?;
         self.register(&id, Running { slot, process, channel, stopping: AtomicBool::new(false) });
         Ok(sockets)
     }
@@ -246,16 +368,25 @@ impl Inner {
         let socket = self.state.vm(id).agent_socket();
         let (channel, hello) = Channel::connect(&socket, self.listener(id)).await?;
         channel.greet().await?;
+        let (name, dir) = (id.clone(), self.state.vm(id));
+        let connections =
+            blocking(move || let_run(&dir.qmp_socket()).map_err(|e| vmm_failed(&name, &dir, &e)))
+                .await?;
         hello.wait(ANSWER_WAIT_MAX).await.map_err(|e| self.explain(id, e))?;
+        // Who was here before may have died while its processes stood still.
+        wake_up(&channel, connections, None).await.map_err(|e| self.explain(id, e))?;
         self.register(id, Running { slot, process, channel, stopping: AtomicBool::new(false) });
         let restore_ms = start.elapsed().as_secs_f64() * 1000.0;
         Ok(Launched { restore_ms, path: "adopted", sockets })
     }
 
     fn find(&self, id: &VmId) -> Result<(Slot, i32, GuestSockets), EngineError> {
-        let gone = || EngineError::NoSuchVm(id.clone());
-        let record: VmRecord = read_json(&self.state.vm(id).record())?.ok_or_else(gone)?;
-        let slot = Slot::from_number(record.slot);
+        let gone = || self.wrong_state(id, "adopting");
+        let dir = self.state.vm(id);
+        if remains::is_saved(&dir) || !dir.record().exists() {
+            return Err(gone());
+        }
+        let slot = self.slot_of(id)?.ok_or_else(gone)?;
         let pid = cgroup::processes(slot).first().copied().ok_or_else(gone)?;
         Ok((slot, pid, namespace::reopen(slot)?))
     }
@@ -278,22 +409,34 @@ impl Inner {
         restored.channel.set_listener(listener);
         Ok(Restored { id: id.clone(), ..restored })
     }
+}
 
-    pub(crate) fn manifest(&self, id: &TemplateId) -> Result<Option<Manifest>, EngineError> {
-        let manifest: Option<Manifest> = read_json(&self.state.template(id).manifest())?;
-        Ok(manifest.filter(|m| m.fingerprint == self.fingerprint(m.memory_mib, m.vcpus)))
+/// Fills a new VM's directory with links to what it is made from, and a layer of its own.
+fn lay_out(dir: &VmDir, ground: &Ground) -> Result<(), EngineError> {
+    let body = dir.body();
+    ground.template.link_to(&body.template())?;
+    match &ground.saved {
+        Some((_, layers)) => layers.link_all_to(&body.layers())?,
+        None => body.layers().create_directory()?,
     }
+    body.layers().add(ground.manifest.disk_size_bytes).map(drop)
 }
 
-pub(crate) fn create_overlay(dir: &VmDir, manifest: &Manifest) -> Result<(), EngineError> {
-    let path = dir.disk();
-    qcow2::create_overlay(&path, manifest.disk_size_bytes)
-        .map_err(|e| host_error(&path, "create", e))
-}
-
-/// Loads a device state into a VMM that waits for it. RAM is mapped already.
-fn load(dir: &VmDir, state: &Path) -> Result<Qmp, QmpError> {
+/// Loads memory and devices into a VMM that waits for them. The template's RAM is mapped already.
+fn load(
+    dir: &VmDir,
+    pid: i32,
+    template: &TemplateDir,
+    saved: Option<&Saved>,
+) -> Result<Qmp, QmpError> {
     let mut qmp = Qmp::connect(&dir.qmp_socket())?;
+    let state = match saved {
+        Some(saved) => {
+            pages::restore(&saved.dir.memory(), &Ram::of(pid, &template.ram())?)?;
+            saved.dir.device_state()
+        }
+        None => template.device_state(),
+    };
     let events = json!({ "capabilities": [{ "capability": "events", "state": true }] });
     qmp.execute("migrate-set-capabilities", events)?;
     let file = File::open(state)?;
@@ -311,16 +454,19 @@ fn load(dir: &VmDir, state: &Path) -> Result<Qmp, QmpError> {
     loaded.map(|()| qmp)
 }
 
-/// A name, a machine id, the time and 64 bytes of the host's entropy.
-fn identity_of(id: &VmId) -> Identity {
-    let unix_time_ns =
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
-    let mut entropy = vec![0; 64];
-    rand::fill(&mut entropy[..]);
-    Identity {
-        hostname: id.to_string(),
-        machine_id: uuid::Uuid::new_v4().simple().to_string(),
-        unix_time_ns,
-        entropy,
+/// Lets a guest go on that was left stopped, in the middle of being copied or resumed; what it was
+/// connected to is taken for gone then.
+fn let_run(qmp_socket: &Path) -> Result<Connections, QmpError> {
+    let mut qmp = Qmp::connect(qmp_socket)?;
+    if qmp.is_running()? {
+        return Ok(Connections::Keep);
     }
+    qmp.execute("cont", json!({}))?;
+    Ok(Connections::Cut)
+}
+
+/// A name and a machine id of its own.
+fn identity_of(id: &VmId) -> Identity {
+    let machine_id = uuid::Uuid::new_v4().simple().to_string();
+    Identity { hostname: id.to_string(), machine_id }
 }

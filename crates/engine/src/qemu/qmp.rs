@@ -30,6 +30,15 @@ pub(crate) enum QmpError {
     Protocol(String),
 }
 
+/// What becomes of the guest's disk after its devices were saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blocks {
+    /// The guest goes on with it.
+    Keep,
+    /// Everything is written out and let go of: the guest ends, or takes it back when it is let go on.
+    LetGo,
+}
+
 #[derive(Debug)]
 pub(crate) struct Qmp {
     stream: UnixStream,
@@ -105,6 +114,32 @@ impl Qmp {
         )
         .map_err(io::Error::from)?;
         Ok(self.stream.write_all(&line[sent..])?)
+    }
+
+    /// Gives the VMM an open file under the path that is returned.
+    pub(crate) fn add_file(&mut self, file: &File) -> Result<String, QmpError> {
+        let set = self.execute_with_file("add-fd", json!({}), file)?;
+        let number =
+            set["fdset-id"].as_u64().ok_or_else(|| QmpError::Protocol(format!("add-fd: {set}")))?;
+        Ok(format!("/dev/fdset/{number}"))
+    }
+
+    /// Writes the state of all devices of a stopped guest to a new file: all but its RAM, whatever maps
+    /// that (`spec/engine-qemu.md`, section 0).
+    pub(crate) fn save_devices(&mut self, to: &Path, blocks: Blocks) -> Result<(), QmpError> {
+        // QEMU compares the access mode with the one that it would open with.
+        let file = File::options().write(true).create_new(true).open(to)?;
+        let path = self.add_file(&file)?;
+        let live = blocks == Blocks::LetGo;
+        self.execute("xen-save-devices-state", json!({ "filename": path, "live": live }))?;
+        let set = path.trim_start_matches("/dev/fdset/").parse::<u64>().unwrap_or_default();
+        self.execute("remove-fd", json!({ "fdset-id": set })).map(drop)
+    }
+
+    /// Whether the guest's processors run.
+    pub(crate) fn is_running(&mut self) -> Result<bool, QmpError> {
+        let status = self.execute("query-status", json!({}))?;
+        status["running"].as_bool().ok_or_else(|| QmpError::Protocol(format!("status: {status}")))
     }
 
     /// Waits until `found` takes one of the events that have come or come still.

@@ -4,7 +4,7 @@
 //! as a clone made at the launch.
 
 use super::{Inner, clone::Restored, lock};
-use crate::{EngineError, TemplateId, VmId};
+use crate::{EngineError, LaunchSpec, Origin, TemplateId, VmId};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
@@ -80,7 +80,8 @@ impl Inner {
     }
 
     async fn add_standby(self: Arc<Self>, template: TemplateId) {
-        let restored = self.restore(&VmId::internal("standby"), &template, true).await;
+        let (id, origin) = (VmId::internal("standby"), Origin::Template(template.clone()));
+        let restored = self.restore(&LaunchSpec { id, origin, internet: true }).await;
         let unwanted = {
             let mut pool = lock(&self.standby.pool);
             if let Some(coming) = pool.coming.get_mut(&template) {

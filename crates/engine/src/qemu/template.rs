@@ -5,23 +5,24 @@ use super::{
     arguments::Start,
     blocking,
     clone::{Place, vmm_failed},
-    console_tail,
     process::Process,
-    qcow2,
-    qmp::{Qmp, QmpError},
-    remove_directory,
+    qmp::{Blocks, Qmp, QmpError},
+    remains::console_tail,
     vmm::VmmSpec,
 };
 use crate::{
     EngineError, ExecOutput, TemplateId, TemplateInfo, TemplateSpec, TemplateStage, VmId,
     channel::{Channel, Hello, Listener},
-    hook_failure,
-    state::{AppRecord, Manifest, ReadyRecord, TemplateDir, VmDir, host_error, write_json},
+    hook_failure, qcow2,
+    state::{
+        AppRecord, Manifest, ReadyRecord, TemplateDir, VmDir, bytes_on_disk, host_error, read_json,
+        remove_directory, sync, write_json,
+    },
 };
 use serde_json::json;
 use std::{
     fs::{self, File, Permissions},
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -63,6 +64,11 @@ struct Medium {
 impl Inner {
     pub(crate) fn template(&self, id: &TemplateId) -> Result<Option<TemplateInfo>, EngineError> {
         Ok(self.manifest(id)?.map(|manifest| manifest.info(id)))
+    }
+
+    pub(super) fn manifest(&self, id: &TemplateId) -> Result<Option<Manifest>, EngineError> {
+        let manifest: Option<Manifest> = read_json(&self.state.template(id).manifest())?;
+        Ok(manifest.filter(|m| m.fingerprint == self.fingerprint(m.memory_mib, m.vcpus)))
     }
 
     pub(crate) async fn make_template(
@@ -144,8 +150,6 @@ impl Inner {
             ram.set_len(u64::from(medium.memory_mib) << 20)
                 .and_then(|()| chown(&medium.ram, Some(slot.uid()), Some(slot.uid())))
                 .map_err(|e| host_error(&medium.ram, "prepare", e))?;
-            std::os::unix::fs::symlink(&medium.disk, dir.disk())
-                .map_err(|e| host_error(&dir.disk(), "link", e))?;
             let vmm = VmmSpec {
                 name: id.as_str(),
                 machine: inner.machine(medium.memory_mib, medium.vcpus),
@@ -154,8 +158,7 @@ impl Inner {
                 uid: slot.uid(),
                 cgroups,
                 ram: Some(medium.ram.clone()),
-                base: Some(medium.rootfs.clone()),
-                template_disk: None,
+                disks: vec![medium.rootfs.clone(), medium.disk.clone()],
                 tap: Some(tap),
             };
             let child = vmm.spawn(&inner.tools)?;
@@ -190,11 +193,6 @@ impl Inner {
                 .and_then(|()| File::open(&path)?.sync_all())
                 .map_err(|e| host_error(&path, "make read-only and durable", e))?;
         }
-        let on_disk = |path: PathBuf| {
-            fs::metadata(&path)
-                .map(|m| m.blocks() * 512)
-                .map_err(|e| host_error(&path, "measure", e))
-        };
         let App { argv, env, working_dir, user } = spec.app.clone();
         let manifest = Manifest {
             fingerprint: self.fingerprint(spec.memory_mib, spec.vcpus),
@@ -202,9 +200,9 @@ impl Inner {
             vcpus: spec.vcpus,
             disk_size_bytes,
             cold_boot_ms: cold_boot.as_millis() as u64,
-            memory_bytes: on_disk(part.ram())?,
-            rootfs_bytes: on_disk(part.rootfs())?,
-            disk_bytes: on_disk(part.disk())?,
+            memory_bytes: bytes_on_disk(&part.ram())?,
+            rootfs_bytes: bytes_on_disk(&part.rootfs())?,
+            disk_bytes: bytes_on_disk(&part.disk())?,
             app: AppRecord { argv, env, working_dir, user },
             ready: spec.ready.as_ref().map(|ready| ReadyRecord {
                 port: ready.port,
@@ -213,11 +211,8 @@ impl Inner {
             }),
         };
         write_json(&part.manifest(), &manifest)?;
-        for path in [&part.manifest(), part.path()] {
-            File::open(path)
-                .and_then(|file| file.sync_all())
-                .map_err(|e| host_error(path, "make durable", e))?;
-        }
+        sync(&part.manifest())?;
+        sync(part.path())?;
         Ok(manifest)
     }
 
@@ -389,12 +384,6 @@ fn lay_out(dir: &TemplateDir, rootfs: &Path) -> Result<u64, EngineError> {
 fn save(dir: &VmDir, state: &Path) -> Result<(), QmpError> {
     let mut qmp = Qmp::connect(&dir.qmp_socket())?;
     qmp.execute("stop", json!({}))?;
-    // QEMU compares the access mode with the one that it would open with.
-    let file = File::options().write(true).create_new(true).open(state)?;
-    let set = qmp.execute_with_file("add-fd", json!({}), &file)?;
-    let set =
-        set["fdset-id"].as_u64().ok_or_else(|| QmpError::Protocol(format!("add-fd: {set}")))?;
-    let save = json!({ "filename": format!("/dev/fdset/{set}"), "live": true });
-    qmp.execute("xen-save-devices-state", save)?;
+    qmp.save_devices(state, Blocks::LetGo)?;
     qmp.execute("quit", json!({})).map(drop)
 }

@@ -33,9 +33,8 @@ pub(crate) struct VmmSpec<'a> {
     pub(crate) cgroups: Vec<String>,
     /// The RAM file: a new one for a boot, the template's for a clone.
     pub(crate) ram: Option<PathBuf>,
-    /// Read-only base, then for a clone the template's layer; and the tap. None when calibrating.
-    pub(crate) base: Option<PathBuf>,
-    pub(crate) template_disk: Option<PathBuf>,
+    /// The base and its layers, of which only the last is written to; and the tap. None when calibrating.
+    pub(crate) disks: Vec<PathBuf>,
     pub(crate) tap: Option<OwnedFd>,
 }
 
@@ -52,12 +51,10 @@ impl VmmSpec<'_> {
         if self.start != Start::Calibrate {
             give(fd::QMP, listen(&self.dir.qmp_socket())?);
             give(fd::AGENT, listen(&self.dir.agent_socket())?);
-            give(fd::DISK, open(&self.dir.disk(), File::options().read(true).write(true))?);
         }
-        for (number, path) in [(fd::BASE, &self.base), (fd::TEMPLATE_DISK, &self.template_disk)] {
-            if let Some(path) = path {
-                give(number, open(path, File::options().read(true))?);
-            }
+        for (layer, path) in self.disks.iter().enumerate() {
+            let top = layer + 1 == self.disks.len();
+            give(fd::DISKS + layer as i32, open(path, File::options().read(true).write(top))?);
         }
         if let Some(tap) = self.tap {
             give(fd::TAP, tap);
@@ -79,7 +76,11 @@ impl VmmSpec<'_> {
             command.args(["--keep", &mapping.child_fd.to_string()]);
         }
         files(&mut command, tools, self.start, self.ram.as_deref());
-        command.arg("--").arg(&tools.qemu).args(self.machine.arguments(self.name, self.start));
+        command.arg("--").arg(&tools.qemu).args(self.machine.arguments(
+            self.name,
+            self.start,
+            self.disks.len(),
+        ));
         let log = open_append(&self.dir.vmm_log())?;
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(log));
         command
@@ -122,6 +123,8 @@ fn open_append(path: &Path) -> Result<OwnedFd, EngineError> {
 /// Binds through a descriptor of the directory, since a socket's path may have at most 107 characters
 /// and a data directory may have any.
 fn listen(path: &Path) -> Result<OwnedFd, EngineError> {
+    // Of a VMM that was here before: the VM was suspended.
+    let _ = std::fs::remove_file(path);
     let short = short_path(path)?;
     UnixListener::bind(&short.path).map(OwnedFd::from).map_err(|e| host_error(path, "listen", e))
 }

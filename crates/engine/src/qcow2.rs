@@ -32,6 +32,11 @@ pub(crate) fn create_overlay(path: &Path, disk_bytes: u64) -> io::Result<()> {
     file.set_len(CLUSTERS * CLUSTER_BYTES)
 }
 
+/// Whether nothing has been written to an overlay since it was created: QEMU only ever makes it longer.
+pub(crate) fn is_empty(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.len() <= CLUSTERS * CLUSTER_BYTES)
+}
+
 fn metadata(disk_bytes: u64) -> Vec<u8> {
     let mut header = Vec::with_capacity(3 * CLUSTER_BYTES as usize);
     let u32be = |to: &mut Vec<u8>, value: u32| to.extend(value.to_be_bytes());

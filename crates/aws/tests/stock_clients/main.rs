@@ -3,6 +3,7 @@
 
 mod awscli;
 mod boto3;
+mod conformance;
 mod limits;
 mod rust_sdk;
 mod wire;

@@ -9,9 +9,11 @@ mod commands;
 mod crash;
 mod demo;
 mod failures;
+mod hostile;
 mod images;
 mod isolation;
 mod leaves_nothing;
+mod official_workers;
 mod polling;
 mod session;
 mod uniqueness;
@@ -56,7 +58,9 @@ fn main() -> ExitCode {
         uniqueness::trials(&shared),
         isolation::trials(&shared),
         webhooks::trials(&shared),
+        hostile::trials(&shared),
         polling::trials(&shared),
+        official_workers::trials(&shared),
         aws_cli::trials(&shared),
         images::trials(&shared),
         commands::trials(&shared),

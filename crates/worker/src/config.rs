@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::tools::Room;
+
 const HOOK_PORT_DEFAULT: u16 = 9000;
 const WORKDIR_DEFAULT: &str = "/workspace";
 const REGION_DEFAULT: &str = "us-east-1";
@@ -32,6 +34,8 @@ pub struct Config {
     pub max_idle: Duration,
     /// `PATH`, where ripgrep is looked for.
     pub search_path: Option<String>,
+    /// Where shells run. `None`: beside this process.
+    pub room: Option<Room>,
 }
 
 /// A variable that cannot be used.
@@ -128,6 +132,7 @@ impl Config {
             idle_exit: millis("WORK_IDLE_EXIT_MS", IDLE_EXIT_DEFAULT)?,
             max_idle: millis("WORK_MAX_IDLE_MS", MAX_IDLE_DEFAULT)?,
             search_path: get("PATH")?,
+            room: None,
         })
     }
 }

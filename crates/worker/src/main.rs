@@ -1,4 +1,6 @@
 //! The program: environment in, exit status out. All else is the library's.
+//!
+//! It is also the first process of each room that tools run in.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -7,11 +9,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 use worker::Config;
+use worker::tools::{INIT_ARGUMENT, Room, run_init};
 
 /// Threads for tools that wait for the disk; calls come one at a time.
 const BLOCKING_THREADS_MAX: usize = 2;
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == INIT_ARGUMENT) {
+        return run_init(arguments);
+    }
     let level = std::env::var("LOG_LEVEL").ok().and_then(|level| level.parse().ok());
     tracing_subscriber::fmt()
         .with_max_level(level.unwrap_or(LevelFilter::INFO))
@@ -29,7 +36,9 @@ fn main() -> ExitCode {
 }
 
 fn start() -> Result<(), Box<dyn Error>> {
-    let config = Config::from_env()?;
+    let mut config = Config::from_env()?;
+    // Of this process, whatever is done to the file that it was started from.
+    config.room = Some(Room::of_app("/proc/self/exe".into()));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)

@@ -113,6 +113,7 @@ async fn serve_run(
             workdir: config.workdir.clone(),
             roots: Vec::new(),
             search_path: config.search_path.clone(),
+            room: config.room.clone(),
         },
         max_idle: config.max_idle,
         resumed: events.resumed.clone(),

@@ -152,6 +152,17 @@ async fn hostile_calls_do_not_take_the_worker_down() {
     platform.emit(timed("sevt_deaf", "trap '' TERM INT HUP QUIT; while :; do sleep 1; done"));
     platform.emit(timed("sevt_closed", "exec 0<&- 1>&- 2>&-; sleep 60"));
     platform.emit(timed("sevt_dead", "kill -9 $$"));
+    platform.emit(timed("sevt_parent", "kill -9 $PPID; echo survived"));
+    platform.emit(timed("sevt_everybody", "kill -9 -1 2>/dev/null; echo survived"));
+    platform.emit(timed("sevt_daemon", "setsid sh -c 'trap \"\" TERM; sleep 600' & sleep 60"));
+    platform.emit(timed("sevt_left", "pgrep -c sleep"));
+    platform.emit(bash(
+        "sevt_flood",
+        "head -c 300000000 /dev/zero | tr '\\0' x; echo; echo end",
+        "allow",
+    ));
+    platform.emit(timed("sevt_pipe", "mkfifo p; cat p"));
+    platform.emit(timed("sevt_syntax", "echo 'never closed"));
     platform
         .emit(json!({"type": "agent.tool_use", "id": "sevt_odd", "name": "read", "input": [1]}));
     platform.emit(timed("sevt_last", "echo alive"));
@@ -161,11 +172,20 @@ async fn hostile_calls_do_not_take_the_worker_down() {
         ("sevt_deaf", "bash: bash command timed out after 700ms"),
         ("sevt_closed", "bash: bash command timed out after 700ms"),
         ("sevt_dead", "bash: bash session terminated"),
+        ("sevt_parent", "survived"),
+        ("sevt_everybody", "survived"),
+        ("sevt_daemon", "bash: bash command timed out after 700ms"),
+        ("sevt_left", "0"),
+        ("sevt_pipe", "bash: bash command timed out after 700ms"),
+        ("sevt_syntax", "bash: bash command timed out after 700ms"),
         ("sevt_odd", "read: file_path is required"),
         ("sevt_last", "alive"),
     ] {
         assert_eq!(platform.wait_for_result(id).await.0, expected, "{id}");
     }
+    let flood = platform.wait_for_result("sevt_flood").await.0;
+    assert!(flood.starts_with("[output truncated]\nxxx") && flood.ends_with("x\nend"));
+    assert!(flood.len() < 110_000);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::ToolError;
 use super::input::{Input, to_number, to_text};
 use super::paths::Workdir;
+use super::room::Room;
 use super::shell::{Deadline, Shell, ShellError};
 
 /// How long a command may take if it does not say, in milliseconds.
@@ -19,12 +20,13 @@ const CALL_MS_MAX: f64 = 120_000.0;
 #[derive(Debug)]
 pub(super) struct Bash {
     workdir: Arc<Workdir>,
+    room: Option<Room>,
     shell: Option<Shell>,
 }
 
 impl Bash {
-    pub(super) fn new(workdir: Arc<Workdir>) -> Self {
-        Self { workdir, shell: None }
+    pub(super) fn new(workdir: Arc<Workdir>, room: Option<Room>) -> Self {
+        Self { workdir, room, shell: None }
     }
 
     pub(super) async fn run(
@@ -45,19 +47,30 @@ impl Bash {
         // A shell that failed is not put back: the next command gets a fresh one.
         let mut shell = match self.shell.take() {
             Some(shell) => shell,
-            None => Shell::start(self.workdir.as_path())
+            None => Shell::start(self.workdir.as_path(), self.room.as_ref())
                 .map_err(|error| ToolError(format!("bash: cannot start /bin/bash: {error}")))?,
         };
-        let ending = shell
-            .run(&command, deadline(input), cancel)
-            .await
-            .map_err(|error| ToolError(format!("bash: {error}")))?;
+        let before = self.room.as_ref().map_or(0, Room::refusals);
+        let ending = tokio::select! {
+            biased;
+            max = overrun(self.room.as_ref(), before) => Err(ShellError::TooManyProcesses { max }),
+            ending = shell.run(&command, deadline(input), cancel) => ending,
+        };
+        let ending = ending.map_err(|error| ToolError(format!("bash: {error}")))?;
         self.shell = Some(shell);
         match (ending.status, ending.output) {
             (0, output) => Ok(output),
             (status, output) if output.is_empty() => Err(ToolError(format!("exit {status}"))),
             (_, output) => Err(ToolError(output)),
         }
+    }
+}
+
+/// Waits until the command wants more processes than there may be; for ever, where there is no bound.
+async fn overrun(room: Option<&Room>, before: u64) -> u64 {
+    match room {
+        Some(room) => room.overrun(before).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -90,7 +103,7 @@ mod tests {
     }
 
     fn bash(dir: &tempfile::TempDir) -> Bash {
-        Bash::new(Arc::new(Workdir::new(dir.path().to_owned(), Vec::new())))
+        Bash::new(Arc::new(Workdir::new(dir.path().to_owned(), Vec::new())), None)
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ mod input;
 mod js_regex;
 mod paths;
 mod read;
+mod room;
 mod search_path;
 mod shell;
 mod transcript;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use bash::Bash;
 use input::Input;
 use paths::Workdir;
+pub use room::{INIT_ARGUMENT, Room, run_init};
 
 /// What a result says where the tool itself says nothing.
 const NO_OUTPUT: &str = "(no output)";
@@ -98,6 +100,8 @@ pub struct ToolsetOptions {
     pub roots: Vec<ExtraRoot>,
     /// `PATH` in which `rg` is looked for. `None` searches with the built-in walker.
     pub search_path: Option<String>,
+    /// Where shells run. `None`: beside this process.
+    pub room: Option<Room>,
 }
 
 /// A directory that the file tools reach besides the working directory: a memory store.
@@ -137,7 +141,11 @@ impl Toolset {
     /// Tools that nothing has been done with yet: no shell runs.
     pub fn new(options: ToolsetOptions) -> Self {
         let workdir = Arc::new(Workdir::new(options.workdir, options.roots));
-        Self { bash: Bash::new(workdir.clone()), workdir, search_path: options.search_path }
+        Self {
+            bash: Bash::new(workdir.clone(), options.room),
+            workdir,
+            search_path: options.search_path,
+        }
     }
 
     /// Runs one call to its end. `cancel` ends a command or a search early; the outcome then

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::room::Room;
 use super::search_path::is_withheld;
 use super::transcript::{Decoder, Ending, Transcript};
 
@@ -35,6 +36,11 @@ pub(super) enum ShellError {
     TimedOut { shown: String },
     #[error("This operation was aborted")]
     Aborted,
+    #[error(
+        "the command wanted more than {max} processes at once; all of them were ended, and the next \
+         command gets a fresh shell"
+    )]
+    TooManyProcesses { max: u64 },
 }
 
 /// When a command is given up.
@@ -75,13 +81,30 @@ impl Shared {
 
 impl Shell {
     /// Starts a shell in `workdir`, without the credentials of this process in its environment.
-    pub(super) fn start(workdir: &Path) -> io::Result<Self> {
-        let mut command = Command::new(BASH);
-        command.args(["--noprofile", "--norc"]).current_dir(workdir).process_group(0);
-        command.env_clear().envs(std::env::vars_os().filter(|(name, _)| !is_withheld(name)));
-        command.env("PS1", "").env("PS2", "").env("TERM", "dumb");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn()?;
+    pub(super) fn start(workdir: &Path, room: Option<&Room>) -> io::Result<Self> {
+        let prepare = |command: &mut Command| {
+            command.current_dir(workdir).process_group(0);
+            command.env_clear().envs(std::env::vars_os().filter(|(name, _)| !is_withheld(name)));
+            command.env("PS1", "").env("PS2", "").env("TERM", "dumb");
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        };
+        let arguments = ["--noprofile", "--norc"];
+        let beside_the_worker = || {
+            let mut command = Command::new(BASH);
+            command.args(arguments);
+            prepare(&mut command);
+            command.spawn()
+        };
+        let mut child = match room {
+            None => beside_the_worker()?,
+            Some(room) => match room.start(prepare, BASH, &arguments) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    tracing::warn!("without root, the shell runs beside the worker");
+                    beside_the_worker()?
+                }
+                started => started?,
+            },
+        };
         let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
         let stdin = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let shared = Arc::new(Shared::default());

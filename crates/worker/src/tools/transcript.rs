@@ -45,7 +45,7 @@ impl Transcript {
         let overlap = sentinel.len() + 16;
         let from = floor_boundary(&self.text, self.text.len().saturating_sub(overlap));
         self.text.push_str(piece);
-        self.units += piece.encode_utf16().count();
+        self.units += units(piece);
         let found = self.text.get(from..).and_then(|tail| find_ending(tail, sentinel));
         if let Some(status) = found {
             self.keep_last(LEN_MAX);
@@ -63,6 +63,12 @@ impl Transcript {
             return;
         }
         self.cut = true;
+        // Most output is ASCII, and there may be gigabytes of it.
+        if self.text.is_ascii() {
+            self.text.drain(..excess);
+            self.units = units;
+            return;
+        }
         let mut chars = self.text.chars();
         while excess > 0 {
             let Some(char) = chars.next() else { break };
@@ -87,6 +93,11 @@ impl Transcript {
         let mark = if self.cut { CUT_MARK } else { "" };
         Ending { output: format!("{mark}{clean}"), status }
     }
+}
+
+/// Length in UTF-16 units.
+fn units(text: &str) -> usize {
+    if text.is_ascii() { text.len() } else { text.encode_utf16().count() }
 }
 
 fn floor_boundary(text: &str, mut at: usize) -> usize {
@@ -132,6 +143,11 @@ pub(super) struct Decoder {
 
 impl Decoder {
     pub(super) fn decode(&mut self, bytes: &[u8]) -> String {
+        if self.pending.is_empty()
+            && let Ok(text) = std::str::from_utf8(bytes)
+        {
+            return text.to_owned();
+        }
         let mut joined = std::mem::take(&mut self.pending);
         joined.extend_from_slice(bytes);
         let mut text = String::with_capacity(joined.len());

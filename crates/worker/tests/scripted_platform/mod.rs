@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use worker::tools::Room;
 use worker::{Config, WorkerError};
 
 /// A test that waits longer than this has failed.
@@ -230,6 +231,7 @@ impl Running {
             idle_exit: PATIENCE,
             max_idle,
             search_path: None,
+            room: Some(Room::made_by(env!("CARGO_BIN_EXE_warren-worker").into())),
         };
         let stop = CancellationToken::new();
         let task = AbortOnDropHandle::new(tokio::spawn(worker::run(config, stop.clone())));

@@ -131,7 +131,7 @@ impl Search {
     }
 
     /// `**`: what follows may match here, or in any directory below. A link met on the way is
-    /// not followed.
+    /// followed by one step, and only where what follows matches its name.
     fn descend_any_depth(&mut self, dir: &Path, segments: &[Segment], rest: &[Segment]) {
         for entry in walk::entries(&self.root.join(dir)) {
             self.steps = self.steps.saturating_sub(1);
@@ -143,6 +143,10 @@ impl Search {
             let is_leaf = rest.is_empty() || (next_matches && rest.len() == 1);
             if is_leaf {
                 self.add_if_file(path.clone(), entry.kind.is_file());
+            }
+            // A link that the next part matches is looked into, though no deeper.
+            if entry.kind.is_symlink() && next_matches {
+                self.descend(&path, rest);
             }
             if entry.kind.is_dir() {
                 if let (true, Some((_, after))) = (next_matches, rest.split_first()) {

@@ -413,6 +413,10 @@ pub(crate) fn glob() -> Vec<Case> {
         case("glob", json!({"pattern": "*.txt", "path": false})),
         case("glob", json!({"pattern": "a".repeat(65_537)})),
     ]);
+    // One file by two names has one age, and then the order is nobody's promise.
+    for case in &mut cases {
+        case.any_order = case.input["pattern"] == "**/*";
+    }
     cases
 }
 
@@ -565,11 +569,44 @@ pub(crate) fn grep_walk() -> Vec<Case> {
     cases
 }
 
+/// Calls in which the two official toolsets differ, as docs/worker.md lists them.
+pub(crate) fn official_differences() -> Vec<Case> {
+    vec![
+        case("bash", json!({"command": "(exit 7)"})),
+        case("bash", json!({"command": "sleep 5", "timeout_ms": 50})),
+        case("bash", json!({"command": "echo both", "restart": true})),
+        case("bash", json!({"command": "echo 'open", "timeout_ms": 400})),
+        case("read", json!({"file_path": "src"})),
+        case("read", json!({"file_path": "../up"})),
+        case("read", json!({"file_path": "latin1.txt"})),
+        case("read", json!({})),
+        case("write", json!({"file_path": "w.txt", "content": "ä"})),
+        case("write", json!({"file_path": "a.txt/below", "content": "x"})),
+        case("edit", json!({"file_path": "a.txt", "old_string": "", "new_string": "x"})),
+        case("glob", json!({"pattern": "*"})),
+        case("glob", json!({"pattern": "{a,crlf}.txt"})),
+        case("grep", json!({"pattern": "foo", "path": "nul.txt"})),
+        case("grep", json!({"pattern": "foo", "path": "separators.txt"})),
+    ]
+}
+
 /// Calls put together at random from parts that get on each other's nerves; the same for the
 /// same seed.
 pub(crate) fn random(seed: u64, count: usize) -> Vec<Case> {
     let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-    (0..count).map(|_| random.case()).collect()
+    let mut cases: Vec<Case> = (0..count).map(|_| random.case()).collect();
+    // The working directory itself goes, under the shell that stands in it.
+    cases.extend([
+        case("bash", json!({"command": "cd $ROOT && rm -rf $ROOT && echo gone"})),
+        case("read", json!({"file_path": "a.txt"})),
+        case("edit", json!({"file_path": "a.txt", "old_string": "a", "new_string": "b"})),
+        case("glob", json!({"pattern": "*"})),
+        case("grep", json!({"pattern": "foo"})),
+        case("bash", json!({"command": "pwd; echo still here"})),
+        case("write", json!({"file_path": "again/a.txt", "content": "back"})),
+        case("read", json!({"file_path": "again/a.txt"})),
+    ]);
+    cases
 }
 
 struct Random(u64);
@@ -609,6 +646,19 @@ impl Random {
             "000.dat",
             ".hidden",
             "",
+            "odd",
+            "new\nline.txt",
+            "-dash",
+            "tab\there",
+            "*star?",
+            "ends ",
+            "emoji😀.txt",
+            "huge.bin",
+            "crlf.txt",
+            "nul.txt",
+            "long-line.txt",
+            "big.txt",
+            "locked",
         ];
         let len = 1 + self.below(3);
         let path: Vec<&str> = (0..len).map(|_| self.pick(&parts)).collect();
@@ -652,8 +702,9 @@ impl Random {
     }
 
     fn case(&mut self) -> Case {
-        match self.below(8) {
-            0 | 1 => case("glob", json!({"pattern": self.pattern()})),
+        match self.below(9) {
+            // One file by two names has one age, and then the order is nobody's promise.
+            0 | 1 => Case { any_order: true, ..case("glob", json!({"pattern": self.pattern()})) },
             2 => case("write", json!({"file_path": self.path(), "content": self.text()})),
             3 => case("read", json!({"file_path": self.path()})),
             4 => {
@@ -673,11 +724,57 @@ impl Random {
                 json!({"pattern": self.pick(&["foo", "a", "^$", "two?", "ä"]),
                 "path": self.path()}),
             ),
+            7 => case("bash", self.command()),
             _ => {
                 let word = self.text().replace(['\0', '\'', '\u{feff}'], "");
                 let status = self.below(3);
                 case("bash", json!({"command": format!("printf '%s' '{word}'; (exit {status})")}))
             }
         }
+    }
+
+    /// A command that leaves something behind for the ones after it.
+    fn command(&mut self) -> Value {
+        let commands = [
+            "cd src && pwd",
+            "cd .. 2>/dev/null; cd $ROOT; pwd",
+            "mkdir -p gone && cd gone && rmdir ../gone; pwd; ls; cd $ROOT",
+            "X=$((X + 1)); echo $X",
+            "f() { echo \"f $1\"; }; f a",
+            "f b",
+            "printf 'a\\0b'",
+            "printf '\\377\\376x'",
+            "printf '\\r\\n\\r\\n'",
+            "seq 1 40000",
+            "head -c 250000 /dev/zero | tr '\\0' é",
+            "echo out; echo err >&2; false",
+            "cat <<E\nhere\nE",
+            "sleep 600 & echo started",
+            "kill %% 2>&1; wait; echo waited",
+            "exec 3>&1; echo three >&3",
+            "exec 1>&2; echo moved",
+            "umask 077; touch private; stat -c %a private",
+            "shopt -s nullglob; echo nothing*here",
+            "rm -f p; mkfifo p; echo b > p & cat p; wait",
+            "exit 4",
+            "return 5",
+            "kill -9 $$",
+            "set -- a b c; echo $#",
+            "echo \\",
+            "echo 'a",
+            "trap 'echo trapped' EXIT; echo set",
+            "printf 'x\\n\\n\\n'",
+            "printf '\\033[31mred\\033[0m'",
+            "ln -sfn /etc etc; ls -d etc",
+            "true",
+        ];
+        let command = self.pick(&commands);
+        let deadline = match self.below(6) {
+            // A quote that is never closed waits for its end.
+            _ if command.ends_with("'a") => 300,
+            0 => 20_000,
+            _ => return json!({ "command": command }),
+        };
+        json!({ "command": command, "timeout_ms": deadline, "restart": self.below(4) == 0 })
     }
 }

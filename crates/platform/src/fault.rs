@@ -33,6 +33,9 @@ pub(crate) enum Fault {
     /// Another memory is in the way.
     #[error("the path is taken by {path}, or lies above or below it")]
     PathTaken { path: String, memory: String },
+    /// It goes wrong on purpose.
+    #[error("this answer is a fault that was asked for ({status})")]
+    Injected { status: http::StatusCode, retry_after_ms: u64 },
     /// A heartbeat of somebody who does not hold the lease.
     #[error("expected_last_heartbeat does not match: another worker may hold the lease")]
     LeaseLost { state: WorkState, last: Option<Timestamp>, ttl: Duration },

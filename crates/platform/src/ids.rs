@@ -56,8 +56,8 @@ macro_rules! own_id {
                 &self.0
             }
 
-            /// Takes a text that a row or a path holds; what fits no row is simply not found.
-            pub(crate) fn from_text(text: impl Into<String>) -> Self {
+            /// Takes a text of a row, a path or a person; what fits no row is simply not found.
+            $vis fn from_text(text: impl Into<String>) -> Self {
                 Self(text.into())
             }
         }

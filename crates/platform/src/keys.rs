@@ -76,6 +76,19 @@ impl std::fmt::Debug for TokenKey {
     }
 }
 
+/// The organisation's key: the one that is given, and then the file's too, or the file's.
+pub(crate) async fn api_key(path: &Path, given: Option<&Secret>) -> io::Result<Secret> {
+    let fresh = given.cloned().unwrap_or_else(|| new_key(KeyKind::Api));
+    let found = load_or_create(path, fresh.expose()).await?;
+    match given {
+        Some(given) if given.expose() != found => {
+            tokio::fs::write(path, format!("{}\n", given.expose())).await?;
+            Ok(given.clone())
+        }
+        Some(_) | None => Ok(Secret::new(found)),
+    }
+}
+
 /// The text of a file that only we read; made with `fresh` in it if it is not there.
 pub(crate) async fn load_or_create(path: &Path, fresh: &str) -> io::Result<String> {
     let mut options = tokio::fs::OpenOptions::new();

@@ -1,5 +1,5 @@
 //! Emulator of the Managed Agents platform: its API, its work queue, its webhooks, and an agent
-//! that plays scripts instead of thinking.
+//! that plays scripts, or is played by a model.
 //!
 //! Ruling idea: whoever works with this emulator works with the platform. It is driven through
 //! the public API by the public SDKs; only what the platform keeps to its Console (keys,
@@ -9,7 +9,8 @@
 //! * `store`: the rows, in SQLite.
 //! * `emulator`: each operation, from the rows through the rules to whoever has to hear of it.
 //! * `http`: the wire.
-//! * `steps`, `deliveries`, `due`: the tasks that act by themselves.
+//! * `model`: a Messages API server as the mind of an agent.
+//! * `steps`, `minds`, `deliveries`, `due`: the tasks that act by themselves.
 //!
 //! What it does not know: virtual machines, launchers, workers. What it does not play is listed
 //! in `docs/platform.md`.
@@ -26,6 +27,9 @@ mod http;
 mod ids;
 mod keys;
 mod machine;
+mod minds;
+mod mishaps;
+mod model;
 mod platform;
 mod skill;
 mod steps;
@@ -36,6 +40,8 @@ pub use deliveries::DeliveryRules;
 pub use emulator::{OldSecret, QueueRule};
 pub use ids::{EndpointId, HookId};
 pub use machine::StartingRule;
+pub use mishaps::Mishaps;
+pub use model::ModelConfig;
 pub use platform::{
     Delivery, DeliveryAttempt, DeliveryState, Endpoint, NewEndpoint, NewEnvironment, Platform,
     PlatformConfig, PlatformError,

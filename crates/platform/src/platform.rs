@@ -25,7 +25,10 @@ use crate::fault::Fault;
 use crate::http::{self, Surface};
 use crate::ids::{EndpointId, HookId, random_id};
 use crate::keys::{self, KeyKind, TokenKey};
-use crate::machine::{Lease, StartingRule};
+use crate::machine::{Lease, Mind, StartingRule};
+use crate::minds;
+use crate::mishaps::{Dice, Mishaps};
+use crate::model::{Caller, ModelConfig};
 use crate::steps;
 use crate::store::{
     AttemptRow, Credential, DeliveryRow, EndpointRow, EndpointState, EnvironmentRow, Outcome,
@@ -44,6 +47,8 @@ pub struct PlatformConfig {
     pub data_dir: PathBuf,
     /// Where it takes the time from.
     pub clock: Arc<dyn Clock>,
+    /// The organisation's API key; none: the one of the data directory, made at the first start.
+    pub api_key: Option<Secret>,
     /// How long a heartbeat is good for. The platform's default is 300 s.
     pub lease_ttl: Duration,
     /// What an item comes to that is acknowledged and never gets a heartbeat.
@@ -56,6 +61,11 @@ pub struct PlatformConfig {
     pub ping: Duration,
     /// How webhooks are retried.
     pub deliveries: DeliveryRules,
+    /// The model that plays agents; none: messages are scripts. Agents whose own model is called
+    /// `scripted` play scripts in any case.
+    pub model: Option<ModelConfig>,
+    /// What goes wrong on purpose.
+    pub mishaps: Mishaps,
 }
 
 impl PlatformConfig {
@@ -65,12 +75,15 @@ impl PlatformConfig {
             listen,
             data_dir: data_dir.into(),
             clock: Arc::new(SystemClock),
+            api_key: None,
             lease_ttl: Duration::from_secs(300),
             starting: StartingRule::StaysForever,
             queue: QueueRule::OnFirstRun,
             think: Duration::ZERO,
             ping: Duration::from_secs(15),
             deliveries: DeliveryRules::default(),
+            model: None,
+            mishaps: Mishaps::default(),
         }
     }
 }
@@ -234,8 +247,7 @@ impl Platform {
         let token_key = TokenKey::load(&key_path).await.map_err(dir(&key_path))?;
         let store = Store::open(&data_dir.join("platform.db")).await?;
         let api_key_path = data_dir.join("api-key");
-        let fresh = keys::new_key(KeyKind::Api);
-        let api_key = keys::load_or_create(&api_key_path, fresh.expose())
+        let api_key = keys::api_key(&api_key_path, config.api_key.as_ref())
             .await
             .map_err(dir(&api_key_path))?;
         let emulator = Emulator {
@@ -246,15 +258,17 @@ impl Platform {
                 lease: Lease { ttl: config.lease_ttl, starting: config.starting },
                 think: config.think,
                 queue: config.queue,
+                mind: if config.model.is_some() { Mind::Model } else { Mind::Script },
             },
             token_key,
+            dice: Dice::new(config.mishaps),
             listeners: Listeners::default(),
             bells: Bells::default(),
             steps: tokio::sync::Notify::new(),
+            thoughts: tokio::sync::Notify::new(),
             deliveries: tokio::sync::Notify::new(),
             due: tokio::sync::Notify::new(),
         };
-        let api_key = Secret::new(api_key);
         store_api_key(&emulator, &api_key).await?;
         let address = config.listen;
         let listen = |source| PlatformError::Listen { address, source };
@@ -418,9 +432,17 @@ impl Platform {
     /// # Errors
     /// [`PlatformError::Store`].
     pub async fn deliveries(&self, limit: u32) -> Result<Vec<Delivery>, PlatformError> {
-        let mut rows = self.emulator.store.read().await?;
-        let log = DeliveryRow::log(&mut rows, limit).await?;
-        Ok(log.into_iter().map(delivery).collect())
+        Ok(self.emulator.deliveries(limit).await?.into_iter().map(delivery).collect())
+    }
+
+    /// What goes wrong on purpose.
+    pub fn mishaps(&self) -> Mishaps {
+        self.emulator.dice.mishaps()
+    }
+
+    /// Sets what goes wrong on purpose from now on.
+    pub fn set_mishaps(&self, mishaps: Mishaps) {
+        self.emulator.dice.set(mishaps);
     }
 
     /// Ends streams and polls, finishes what is under way, closes the database.
@@ -451,6 +473,10 @@ fn spawn(
     });
     tasks.spawn(steps::run(emulator.clone(), ending.clone()));
     tasks.spawn(deliveries::run(emulator.clone(), config.deliveries, ending.clone()));
+    if let Some(model) = &config.model {
+        let caller = Caller::new(model.clone());
+        tasks.spawn(minds::run(emulator.clone(), caller, ending.clone()));
+    }
     tasks.spawn(due::run(emulator.clone(), ending.clone()));
     tasks.close();
     (ending, tasks)

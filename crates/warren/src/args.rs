@@ -4,12 +4,15 @@
 //! string that could still be wrong. The environment is not read here: see [`crate::config`].
 
 mod life;
+mod platform;
 
+use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use life::{
     Attach, Checkpoint, CheckpointCommand, Cp, Events, Fork, Place, Run, Top, Vms,
 };
-
-use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use platform::{
+    Fault, Faults, Platform, PlatformApiKey, PlatformCommand, PlatformEnv, PlatformWebhook, Serve,
+};
 use std::path::PathBuf;
 
 /// Runs every agent session in its own microVM, on your own machine.
@@ -167,58 +170,6 @@ pub(crate) struct Up {
     /// The self-hosted environment whose sessions are launched here [config: launcher.environment_id]
     #[arg(long, value_name = "ID")]
     pub(crate) environment: Option<String>,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    args_conflicts_with_subcommands = true,
-    after_help = "Examples, the whole chain in two terminals:\n  \
-        1$ warren platform\n  \
-        2$ warren platform env create mine       # prints the environment's id and key\n  \
-        2$ warren platform webhook add http://127.0.0.1:7420/webhooks/managed-agents\n  \
-        2$ warren up --environment env_…\n  \
-        3$ warren secret put warren/environment-key\n  \
-        3$ warren secret put warren/webhook-signing-secret\n  \
-        3$ warren verify"
-)]
-pub(crate) struct Platform {
-    #[command(subcommand)]
-    pub(crate) command: Option<PlatformCommand>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum PlatformCommand {
-    /// Serve (the same as no command)
-    Serve,
-    /// Environments and their keys
-    #[command(subcommand)]
-    Env(PlatformEnv),
-    /// Endpoints that are told of events
-    #[command(subcommand)]
-    Webhook(PlatformWebhook),
-    /// Keys for clients of the platform
-    #[command(subcommand)]
-    ApiKey(PlatformApiKey),
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum PlatformEnv {
-    /// Create a self-hosted environment with a key; prints both and where they belong
-    Create { name: String },
-    /// Create another key of an environment
-    Key { id: String },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum PlatformWebhook {
-    /// Tell this address of session events; prints the signing secret
-    Add { url: url::Url },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum PlatformApiKey {
-    /// Create a key and print it
-    Create,
 }
 
 #[derive(Debug, Args)]

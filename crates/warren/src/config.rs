@@ -34,6 +34,7 @@ use crate::{
     args::Global,
     failure::{Exit, Remedy},
 };
+use agents::Secret;
 use std::{
     collections::BTreeMap,
     io,
@@ -71,6 +72,8 @@ pub(crate) struct Settings {
     pub(crate) term: String,
     /// What `RUST_LOG` says, where it is set.
     pub(crate) log_filter: Option<String>,
+    /// What `WARREN_MODEL_KEY` says: the key of a model's server.
+    pub(crate) model_key: Option<Secret>,
     /// `AWS_ACCESS_KEY_ID` and its companions, where the operator wants to be somebody else.
     pub(crate) credentials: Option<Credentials>,
 }
@@ -342,6 +345,7 @@ fn settle(
         log_json: log.json,
         term: set(env, "TERM").unwrap_or("xterm").to_owned(),
         log_filter: set(env, "RUST_LOG").map(str::to_owned),
+        model_key: set(env, "WARREN_MODEL_KEY").map(Secret::new),
         credentials: credentials(env),
         data_dir,
     })

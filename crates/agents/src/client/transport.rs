@@ -142,10 +142,22 @@ impl Transport {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, TransportError> {
+        self.open_within(request, REQUEST_TIMEOUT).await
+    }
+
+    /// As [`Transport::open`], with another time for the head of the answer to come.
+    ///
+    /// # Errors
+    /// [`TransportError`] where there is no head of an answer within `limit`.
+    pub async fn open_within(
+        &self,
+        request: Request<Full<Bytes>>,
+        limit: Duration,
+    ) -> Result<Response<Incoming>, TransportError> {
         let authority = authority(&request);
-        match tokio::time::timeout(REQUEST_TIMEOUT, self.open_as(&authority, request)).await {
+        match tokio::time::timeout(limit, self.open_as(&authority, request)).await {
             Ok(result) => result,
-            Err(_) => Err(TransportError::TimedOut { authority, after: REQUEST_TIMEOUT }),
+            Err(_) => Err(TransportError::TimedOut { authority, after: limit }),
         }
     }
 

@@ -291,6 +291,7 @@ fn error_type(fault: &Fault) -> &'static str {
         | Fault::Conflict(_)
         | Fault::Stale(_)
         | Fault::PathTaken { .. }
+        | Fault::Injected { .. }
         | Fault::LeaseLost { .. }
         | Fault::TooLarge { .. }
         | Fault::Store(_) => "session_creation_rejected_error",

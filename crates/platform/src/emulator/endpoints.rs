@@ -25,7 +25,7 @@ pub(crate) struct EndpointChange {
 }
 
 /// What becomes of the secret that was good until now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum OldSecret {
     /// It signs nothing any more.
     Revoke,
@@ -136,6 +136,12 @@ impl Emulator {
         endpoint.save(change.rows()).await?;
         change.commit().await?;
         Ok(fresh)
+    }
+
+    /// The log of deliveries, the newest first.
+    pub(crate) async fn deliveries(&self, limit: u32) -> Result<Vec<DeliveryRow>, Fault> {
+        let mut rows = self.store.read().await?;
+        Ok(DeliveryRow::log(&mut rows, limit).await?)
     }
 
     /// Delivers an event again to all endpoints that it went to.

@@ -10,6 +10,7 @@ mod deployments;
 mod endpoints;
 mod environments;
 mod memory;
+mod minds;
 mod resources;
 mod sessions;
 mod work;
@@ -35,7 +36,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::fault::Fault;
 use crate::ids::{HookId, Mint as _};
 use crate::keys::TokenKey;
-use crate::machine::Lease;
+use crate::machine::{Lease, Mind};
+use crate::mishaps::Dice;
 use crate::store::{
     self, Change, Conditions, DeliveryRow, EndpointRow, Listed, Page, Slice, Store,
 };
@@ -56,6 +58,8 @@ pub(crate) struct Rules {
     /// How long the agent thinks before each step.
     pub(crate) think: Duration,
     pub(crate) queue: QueueRule,
+    /// Who plays the agents, but for those that ask for scripts.
+    pub(crate) mind: Mind,
 }
 
 /// Who the platform says that it works for.
@@ -73,12 +77,16 @@ pub(crate) struct Emulator {
     pub(crate) rules: Rules,
     pub(crate) identity: Identity,
     pub(crate) token_key: TokenKey,
+    /// What goes wrong on purpose.
+    pub(crate) dice: Dice,
     /// Who listens to the events of which session.
     pub(crate) listeners: Listeners,
     /// Who waits for work in which environment.
     pub(crate) bells: Bells,
     /// Rung when an agent's next step may have come nearer.
     pub(crate) steps: Notify,
+    /// Rung when a model may have to be asked, or need not be any more.
+    pub(crate) thoughts: Notify,
     /// Rung when there is something to deliver.
     pub(crate) deliveries: Notify,
     /// Rung when something may be due earlier than it was.
@@ -151,7 +159,11 @@ impl Emulator {
         }
         for endpoint in EndpointRow::all(change.rows()).await? {
             if endpoint.is_enabled() && endpoint.types.iter().any(|kind| kind == news.kind) {
-                DeliveryRow::insert(change.rows(), &endpoint.id, &id, &body, now).await?;
+                let fate = self.dice.webhook();
+                let due = (fate.copies > 0).then(|| now.plus(fate.delay));
+                for _ in 0..fate.copies.max(1) {
+                    DeliveryRow::insert(change.rows(), &endpoint.id, &body, now, due).await?;
+                }
             }
         }
         Ok(())
@@ -182,6 +194,7 @@ impl Emulator {
             self.deliveries.notify_one();
         }
         self.steps.notify_one();
+        self.thoughts.notify_one();
         Ok(())
     }
 }

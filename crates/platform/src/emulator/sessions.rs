@@ -158,8 +158,7 @@ impl Emulator {
             let message = format!("session {id} is archived");
             return Err(Fault::Invalid { message, code: None });
         }
-        let running = session.state.step_at().is_some();
-        if running && !agent.is_empty() {
+        if session.state.is_at_work() && !agent.is_empty() {
             return Err(Fault::Conflict("agent: the session is running".into()));
         }
         let mut event = Event::new("session.updated");
@@ -179,6 +178,7 @@ impl Emulator {
         let mut effects = Vec::new();
         if event.members().len() > 1 {
             effects.push(Effect::Store { id: EventId::mint(), processed_at: Some(now), event });
+            effects.push(Effect::Tell(Hook::Updated));
         }
         let aftermath = self.apply(&mut change, &mut session, effects, now).await?;
         self.commit(change, id, aftermath).await?;
@@ -228,8 +228,13 @@ impl Emulator {
         Ok(receiver)
     }
 
-    fn surroundings<'a>(&self, agent: &'a Value, now: Timestamp) -> Surroundings<'a> {
-        Surroundings { now, think: self.rules.think, tools: Tools::of(agent) }
+    pub(super) fn surroundings<'a>(&self, agent: &'a Value, now: Timestamp) -> Surroundings<'a> {
+        Surroundings {
+            now,
+            think: self.rules.think,
+            tools: Tools::of(agent),
+            mind: self.mind(agent),
+        }
     }
 
     fn say(
@@ -243,7 +248,7 @@ impl Emulator {
     }
 
     /// Stores what follows from a change of a session.
-    async fn apply(
+    pub(super) async fn apply(
         &self,
         change: &mut Change<'_>,
         session: &mut SessionRow,

@@ -11,6 +11,7 @@ use super::{Emulator, patch_metadata};
 use crate::clock::Timestamp;
 use crate::fault::Fault;
 use crate::machine::{Beat, BeatAnswer, Lease, Refused, Work};
+use crate::mishaps::Chance;
 use crate::store::{self, Change, EnvironmentRow, Page, Slice, WorkRow};
 
 /// Longest lease that a worker may ask for.
@@ -121,6 +122,10 @@ impl Emulator {
     ) -> Result<(WorkRow, BeatAnswer, Duration), Fault> {
         let ttl = ttl.map_or(self.rules.lease.ttl, |ttl| ttl.min(TTL_MAX));
         let lease = Lease { ttl, ..self.rules.lease };
+        let expired = matches!(beat, Beat::After(_)) && self.dice.hits(Chance::ExpireLease);
+        if expired {
+            self.expire(environment, work).await?;
+        }
         self.change_work(environment, work, |item, now| {
             item.heartbeat(beat, now, lease).map_err(|refused| match refused {
                 Refused::NotTheHolder | Refused::NotPending | Refused::AlreadyStopped => {
@@ -130,6 +135,17 @@ impl Emulator {
         })
         .await
         .map(|(item, answer)| (item, answer, ttl))
+    }
+
+    /// Lets the lease of an item run out now.
+    pub(crate) async fn expire(
+        &self,
+        environment: &EnvironmentId,
+        work: &WorkId,
+    ) -> Result<WorkRow, Fault> {
+        let (item, _) = self.change_work(environment, work, |item, _| Ok(item.expire())).await?;
+        self.bells.ring(environment);
+        Ok(item)
     }
 
     /// Asks an item's worker to end, or ends the item.

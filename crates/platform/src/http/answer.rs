@@ -16,6 +16,7 @@ use crate::ids::random_id;
 use crate::store::Page;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 /// What no repetition changes, though the SDKs repeat a 409.
 const SETTLED: [StatusCode; 2] = [StatusCode::CONFLICT, StatusCode::PRECONDITION_FAILED];
 /// The SDKs retry 409 by themselves; here it is never a passing matter.
@@ -52,6 +53,9 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
             body["error"]["conflicting_memory_id"] = json!(memory);
         }
         response = (status(&fault), Json(body)).into_response();
+        if let Fault::Injected { retry_after_ms: wait @ 1.., .. } = *fault {
+            response.headers_mut().insert(RETRY_AFTER_MS, HeaderValue::from(wait));
+        }
         if SETTLED.contains(&status(&fault)) {
             response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
@@ -70,6 +74,7 @@ fn status(fault: &Fault) -> StatusCode {
         Fault::NotFound { .. } | Fault::NoRoute { .. } => StatusCode::NOT_FOUND,
         Fault::Conflict(_) | Fault::Stale(_) | Fault::PathTaken { .. } => StatusCode::CONFLICT,
         Fault::LeaseLost { .. } => StatusCode::PRECONDITION_FAILED,
+        Fault::Injected { status, .. } => *status,
         Fault::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Fault::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -85,6 +90,8 @@ fn body(fault: &Fault, request_id: &str) -> ErrorBody {
         Fault::Stale(_) => "memory_precondition_failed_error",
         Fault::PathTaken { .. } => "memory_path_conflict_error",
         Fault::LeaseLost { .. } => "precondition_failed_error",
+        Fault::Injected { status: StatusCode::TOO_MANY_REQUESTS, .. } => "rate_limit_error",
+        Fault::Injected { .. } => "api_error",
         Fault::TooLarge { .. } => "request_too_large",
         Fault::Store(_) => "api_error",
     };
@@ -118,6 +125,7 @@ fn details(fault: &Fault) -> Option<Value> {
         | Fault::Conflict(_)
         | Fault::Stale(_)
         | Fault::PathTaken { .. }
+        | Fault::Injected { .. }
         | Fault::TooLarge { .. }
         | Fault::Store(_) => None,
     }

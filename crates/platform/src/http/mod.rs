@@ -13,6 +13,7 @@ mod events;
 mod files;
 mod input;
 mod memory;
+mod own;
 mod sessions;
 mod skills;
 mod stream;
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{Method, Uri, header};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -35,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::emulator::Emulator;
 use crate::fault::Fault;
+use crate::mishaps::Chance;
 
 /// Longest request body that is read, in bytes: a result with a few images in it.
 pub(crate) const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -95,12 +97,40 @@ pub(crate) fn router(surface: Surface) -> Router {
         .route("/v1/sessions/{session}/threads/{thread}/events", get(threads::thread_events))
         .route("/v1/sessions/{session}/threads/{thread}/stream", get(threads::thread_stream))
         .merge(kept())
+        .layer(middleware::from_fn_with_state(surface.clone(), mishap))
+        .merge(own())
         .layer(middleware::from_fn_with_state(surface.clone(), authenticate));
     api.fallback(no_route)
         .method_not_allowed_fallback(no_route)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn(answer::finish))
         .with_state(surface)
+}
+
+/// The calls that the platform does not have: nothing goes wrong with them on purpose.
+fn own() -> Router<Surface> {
+    Router::new()
+        .route("/_warren/v1/faults", get(own::faults).put(own::set_faults))
+        .route("/_warren/v1/deliveries", get(own::deliveries))
+        .route("/_warren/v1/deliveries/{hook}/redeliver", post(own::redeliver))
+        .route("/_warren/v1/environments/{env}/work/{work}/expire", post(own::expire))
+}
+
+/// Lets calls fail as often as was asked for, before they are done or after.
+async fn mishap(State(surface): Emu, request: Request, next: Next) -> Result<Response, Fault> {
+    let dice = &surface.emulator.dice;
+    let retry_after_ms = dice.mishaps().retry_after_ms;
+    if dice.hits(Chance::Error429) {
+        return Err(Fault::Injected { status: StatusCode::TOO_MANY_REQUESTS, retry_after_ms });
+    }
+    if dice.hits(Chance::Error500) {
+        return Err(Fault::Injected { status: StatusCode::INTERNAL_SERVER_ERROR, retry_after_ms });
+    }
+    let response = next.run(request).await;
+    if dice.hits(Chance::LostAnswer) {
+        return Err(Fault::Injected { status: StatusCode::INTERNAL_SERVER_ERROR, retry_after_ms });
+    }
+    Ok(response)
 }
 
 /// The calls of what is kept and has no state machine of its own.

@@ -282,8 +282,6 @@ pub(super) fn initial_events(
 }
 
 fn show(session: &SessionRow, now: Timestamp) -> Value {
-    let mut usage = no_tokens();
-    usage["active_seconds"] = json!(session.state.active(now).as_secs_f64());
     json!({
         "type": "session",
         "id": session.id.as_str(),
@@ -295,7 +293,7 @@ fn show(session: &SessionRow, now: Timestamp) -> Value {
         "resources": session.body.resources,
         "vault_ids": session.body.vault_ids,
         "budget": session.body.budget,
-        "usage": usage,
+        "usage": usage(session, now),
         "stats": stats(session, now),
         "outcome_evaluations": [],
         "deployment_id": session.deployment,
@@ -313,12 +311,17 @@ pub(super) fn stats(session: &SessionRow, now: Timestamp) -> Value {
     })
 }
 
-/// The scripted agent costs nothing.
-pub(super) fn no_tokens() -> Value {
+/// Tokens of all model requests; a scripted agent has none.
+pub(super) fn usage(session: &SessionRow, now: Timestamp) -> Value {
+    let usage = session.state.usage();
     json!({
-        "input_tokens": 0,
-        "output_tokens": 0,
-        "cache_read_input_tokens": 0,
-        "cache_creation": {"ephemeral_1h_input_tokens": 0, "ephemeral_5m_input_tokens": 0},
+        "active_seconds": session.state.active(now).as_secs_f64(),
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_input_tokens": usage.cache_read_input_tokens,
+        "cache_creation": {
+            "ephemeral_1h_input_tokens": 0,
+            "ephemeral_5m_input_tokens": usage.cache_creation_input_tokens,
+        },
     })
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::answer::whole;
 use super::input::{Body, Query};
-use super::sessions::{id as session_id, no_tokens, refuse_mount, stats};
+use super::sessions::{id as session_id, refuse_mount, stats, usage};
 use super::{Emu, events, stream};
 use crate::emulator::Caller;
 use crate::fault::Fault;
@@ -160,6 +160,7 @@ fn show(session: &SessionRow, surface: &super::Surface) -> Value {
     if let Value::Object(members) = &mut agent {
         members.remove("multiagent");
     }
+    let now = surface.emulator.now();
     json!({
         "type": "session_thread",
         "id": session.state.thread().as_str(),
@@ -168,8 +169,8 @@ fn show(session: &SessionRow, surface: &super::Surface) -> Value {
         "workflow_run_id": null,
         "agent": agent,
         "status": status_of(session.state.status()),
-        "stats": stats(session, surface.emulator.now()),
-        "usage": no_tokens(),
+        "stats": stats(session, now),
+        "usage": usage(session, now),
         "created_at": session.created_at.to_string(),
         "updated_at": session.updated_at.to_string(),
         "archived_at": session.archived_at.map(|time| time.to_string()),

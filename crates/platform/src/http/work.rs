@@ -155,7 +155,7 @@ pub(super) async fn update(
     Ok(Json(show(&surface.emulator.update_work(&environment, &work, metadata).await?)))
 }
 
-fn work_id(text: &str) -> Result<WorkId, Fault> {
+pub(super) fn work_id(text: &str) -> Result<WorkId, Fault> {
     WorkId::new(text).map_err(|_| Fault::not_found("work item", text))
 }
 
@@ -174,7 +174,7 @@ pub(super) fn state_name(state: WorkState) -> Value {
     json!(wire_state(state))
 }
 
-fn show(item: &WorkRow) -> Value {
+pub(super) fn show(item: &WorkRow) -> Value {
     show_with(item, None)
 }
 

@@ -5,6 +5,7 @@
 use agents::{Event, EventId, ThreadId};
 use serde_json::{Map, Value, json};
 
+use super::dialogue::Usage;
 use super::session::Status;
 
 /// The status as the API names it.
@@ -12,6 +13,7 @@ pub(crate) fn status_of(status: Status) -> &'static str {
     match status {
         Status::Idle | Status::RequiresAction => "idle",
         Status::Running => "running",
+        Status::Rescheduling => "rescheduling",
         Status::Terminated => "terminated",
     }
 }
@@ -22,6 +24,10 @@ pub(super) enum Stop<'a> {
     EndTurn,
     /// These calls want a result or a confirmation.
     RequiresAction(Vec<&'a EventId>),
+    /// The model could not be asked.
+    RetriesExhausted,
+    /// The model did not want to; what it says about that.
+    Refusal(&'a Value),
 }
 
 impl Stop<'_> {
@@ -32,6 +38,19 @@ impl Stop<'_> {
                 let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
                 json!({"type": "requires_action", "event_ids": ids})
             }
+            Stop::RetriesExhausted => json!({"type": "retries_exhausted"}),
+            Stop::Refusal(_) => json!({"type": "refusal"}),
+        }
+    }
+
+    fn details(&self) -> Value {
+        match self {
+            Stop::EndTurn | Stop::RequiresAction(_) | Stop::RetriesExhausted => Value::Null,
+            Stop::Refusal(said) => json!({
+                "type": "refusal",
+                "category": said.get("category").filter(|category| category.is_string()),
+                "explanation": said.get("explanation").filter(|text| text.is_string()),
+            }),
         }
     }
 }
@@ -43,7 +62,17 @@ pub(super) fn running() -> Event {
 pub(super) fn idle(stop: &Stop<'_>) -> Event {
     Event::new("session.status_idle")
         .with("stop_reason", stop.to_json())
-        .with("stop_details", Value::Null)
+        .with("stop_details", stop.details())
+}
+
+pub(super) fn rescheduled() -> Event {
+    Event::new("session.status_rescheduled")
+}
+
+/// What went wrong with the model; `retry`: what comes of it.
+pub(super) fn error(kind: &str, message: &str, retry: &str) -> Event {
+    let error = json!({"type": kind, "message": message, "retry_status": {"type": retry}});
+    Event::new("session.error").with("error", error)
 }
 
 pub(super) fn terminated() -> Event {
@@ -59,6 +88,7 @@ pub(super) fn of_thread(session: &Event, agent: &str, thread: &ThreadId) -> Opti
     let kind = match session.kind() {
         "session.status_running" => "session.thread_status_running",
         "session.status_idle" => "session.thread_status_idle",
+        "session.status_rescheduled" => "session.thread_status_rescheduled",
         "session.status_terminated" => "session.thread_status_terminated",
         _ => return None,
     };
@@ -76,22 +106,21 @@ pub(super) fn span_start() -> Event {
     Event::new("span.model_request_start")
 }
 
-/// The scripted agent spends no tokens.
-pub(super) fn span_end(start: &EventId) -> Event {
+pub(super) fn span_end(start: &EventId, usage: Usage, is_error: bool) -> Event {
     Event::new("span.model_request_end")
         .with("model_request_start_id", start.as_str())
-        .with("is_error", false)
-        .with(
-            "model_usage",
-            json!({
-                "input_tokens": 0, "output_tokens": 0,
-                "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0,
-            }),
-        )
+        .with("is_error", is_error)
+        .with("model_usage", json!(usage))
 }
 
-pub(super) fn agent_message(text: &str) -> Event {
-    Event::new("agent.message").with("content", json!([{"type": "text", "text": text}]))
+pub(super) fn agent_message(texts: &[String]) -> Event {
+    let blocks: Vec<Value> =
+        texts.iter().map(|text| json!({"type": "text", "text": text})).collect();
+    Event::new("agent.message").with("content", blocks)
+}
+
+pub(super) fn agent_thinking() -> Event {
+    Event::new("agent.thinking")
 }
 
 pub(super) fn tool_use(

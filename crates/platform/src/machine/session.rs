@@ -12,18 +12,20 @@
 //!
 //! The agent acts in steps: [`Session::step`] is called when the time that
 //! [`Session::step_at`] names has come, so a session that is `running` when the emulator stops
-//! goes on when it starts again. A turn is one `user.message` and all that follows from it.
+//! goes on when it starts again. A turn is one `user.message` and all that follows from it; its
+//! rules are in [`super::turn`], those of a turn that a model plays in [`super::dialogue`].
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use agents::{Event, EventId, ThreadId};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use super::dialogue::{Ask, Usage};
 use super::event::{self, Stop};
-use super::script::{Pace, Plan, PlannedCall};
-use super::tools::{Judgement, Tools};
+use super::script::Pace;
+use super::tools::Tools;
+use super::turn::{Agenda, Gate, Made, Mind, OpenCall, Runner, Turn, make_calls};
 use crate::clock::Timestamp;
 use crate::ids::Mint as _;
 
@@ -39,6 +41,8 @@ pub(crate) enum Status {
     Idle,
     /// The agent is at work.
     Running,
+    /// The agent is at work, and waits until its model can be asked again.
+    Rescheduling,
     /// A turn is open and waits for results or confirmations. On the wire: `idle`.
     RequiresAction,
     /// Over for good.
@@ -95,7 +99,10 @@ pub(crate) enum Hook {
     Created,
     RunStarted,
     Idled,
+    Rescheduled,
+    RequiresAction,
     Terminated,
+    Updated,
     Archived,
     Deleted,
 }
@@ -107,6 +114,9 @@ impl Hook {
             Self::Created => "session.created",
             Self::RunStarted => "session.status_run_started",
             Self::Idled => "session.status_idled",
+            Self::Rescheduled => "session.status_rescheduled",
+            Self::RequiresAction => "session.requires_action",
+            Self::Updated => "session.updated",
             Self::Terminated => "session.status_terminated",
             Self::Archived => "session.archived",
             Self::Deleted => "session.deleted",
@@ -140,6 +150,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) think: Duration,
     /// What its agent may call.
     pub(crate) tools: Tools<'a>,
+    /// Who decides what its agent does.
+    pub(crate) mind: Mind,
 }
 
 /// A session's whole state, as it is stored.
@@ -147,17 +159,20 @@ pub(crate) struct Surroundings<'a> {
 pub(crate) struct Session {
     thread: ThreadId,
     agent_name: String,
-    phase: Phase,
+    pub(super) phase: Phase,
     queue: VecDeque<Queued>,
     abandoned: VecDeque<OpenCall>,
     /// Time spent running before the current run, in microseconds.
     active_before: u64,
     running_since: Option<Timestamp>,
+    /// Tokens of all model requests.
+    #[serde(default)]
+    pub(super) usage: Usage,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]
-enum Phase {
+pub(super) enum Phase {
     Idle,
     Running { turn: Turn, step_at: Timestamp },
     RequiresAction { turn: Turn, open: Vec<OpenCall> },
@@ -165,65 +180,31 @@ enum Phase {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Turn {
-    plan: Plan,
-    made: usize,
-    failed: usize,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Queued {
     id: EventId,
-    plan: Plan,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct OpenCall {
-    id: EventId,
-    runner: Runner,
-    gate: Gate,
-}
-
-/// Who runs a call, and so which event answers it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Runner {
-    Worker,
-    Client,
-}
-
-impl Runner {
-    fn answer(self) -> &'static str {
-        match self {
-            Self::Worker => "user.tool_result",
-            Self::Client => "user.custom_tool_result",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Gate {
-    Open,
-    AwaitsConfirmation,
+    text: String,
 }
 
 /// Collects what a change shows to the world.
-struct Effects {
-    now: Timestamp,
-    list: Vec<Effect>,
+pub(super) struct Effects {
+    pub(super) now: Timestamp,
+    pub(super) list: Vec<Effect>,
 }
 
 impl Effects {
-    fn at(now: Timestamp) -> Self {
+    pub(super) fn at(now: Timestamp) -> Self {
         Self { now, list: Vec::new() }
     }
 
-    fn store(&mut self, event: Event) -> EventId {
+    pub(super) fn store(&mut self, event: Event) -> EventId {
         let id = EventId::mint();
-        let processed_at = Some(self.now);
-        self.list.push(Effect::Store { id: id.clone(), processed_at, event });
+        self.store_as(id.clone(), event);
         id
+    }
+
+    /// Stores an event whose id was announced before.
+    pub(super) fn store_as(&mut self, id: EventId, event: Event) {
+        self.list.push(Effect::Store { id, processed_at: Some(self.now), event });
     }
 
     fn store_waiting(&mut self, event: Event) -> EventId {
@@ -244,6 +225,7 @@ impl Session {
             abandoned: VecDeque::new(),
             active_before: 0,
             running_since: None,
+            usage: Usage::default(),
         }
     }
 
@@ -254,8 +236,9 @@ impl Session {
 
     /// Where it stands.
     pub(crate) fn status(&self) -> Status {
-        match self.phase {
+        match &self.phase {
             Phase::Idle => Status::Idle,
+            Phase::Running { turn, .. } if turn.ask() == Some(&Ask::Paused) => Status::Rescheduling,
             Phase::Running { .. } => Status::Running,
             Phase::RequiresAction { .. } => Status::RequiresAction,
             Phase::Terminated => Status::Terminated,
@@ -264,10 +247,26 @@ impl Session {
 
     /// When [`Session::step`] is due; `None` while the agent has nothing to do.
     pub(crate) fn step_at(&self) -> Option<Timestamp> {
-        match self.phase {
-            Phase::Running { step_at, .. } => Some(step_at),
+        match &self.phase {
+            Phase::Running { step_at, .. } if self.asking().is_none() => Some(*step_at),
+            Phase::Running { .. }
+            | Phase::Idle
+            | Phase::RequiresAction { .. }
+            | Phase::Terminated => None,
+        }
+    }
+
+    /// The model request that is under way, by its span; whoever drives the session makes it.
+    pub(crate) fn asking(&self) -> Option<&EventId> {
+        match &self.phase {
+            Phase::Running { turn, .. } => turn.ask().and_then(Ask::span),
             Phase::Idle | Phase::RequiresAction { .. } | Phase::Terminated => None,
         }
+    }
+
+    /// Tokens of all its model requests.
+    pub(crate) fn usage(&self) -> Usage {
+        self.usage
     }
 
     /// How long it has been running, all in all.
@@ -288,7 +287,7 @@ impl Session {
         let mut effects = Effects::at(around.now);
         match said {
             UserEvent::Message { event, text } => {
-                self.message(event, Plan::read(&text), around, &mut effects)?;
+                self.message(event, text, around, &mut effects)?;
             }
             UserEvent::Interrupt { event } => {
                 effects.store(event);
@@ -330,30 +329,58 @@ impl Session {
         else {
             return effects.list;
         };
-        let calls = match turn.plan.pace {
-            Pace::OneByOne => turn.plan.calls.pop_front().into_iter().collect(),
-            Pace::AllAtOnce => std::mem::take(&mut turn.plan.calls),
+        let plan = match &mut turn.agenda {
+            Agenda::Script(plan) => plan,
+            Agenda::Model(_) => {
+                self.ask(turn, around, &mut effects);
+                return effects.list;
+            }
+        };
+        let calls: VecDeque<_> = match plan.pace {
+            Pace::OneByOne => plan.calls.pop_front().into_iter().collect(),
+            Pace::AllAtOnce => std::mem::take(&mut plan.calls),
         };
         if calls.is_empty() {
-            self.finish(turn, around, &mut effects);
+            let span = effects.store(event::span_start());
+            effects.store(event::agent_message(&[turn.closing_words()]));
+            effects.store(event::span_end(&span, Usage::default(), false));
+            self.end_turn(&Stop::EndTurn, around, &mut effects);
             return effects.list;
         }
-        let open = make_calls(&mut turn, &calls, around.tools, &mut effects);
-        if open.is_empty() {
+        let span = effects.store(event::span_start());
+        let made = make_calls(&mut turn, &calls, around.tools, &mut effects);
+        effects.store(event::span_end(&span, Usage::default(), false));
+        self.called(turn, made, around, &mut effects);
+        effects.list
+    }
+
+    /// The agent has made calls: it waits for those that somebody has to answer, and goes on at
+    /// once where there is none.
+    pub(super) fn called(
+        &mut self,
+        turn: Turn,
+        made: Made,
+        around: Surroundings<'_>,
+        effects: &mut Effects,
+    ) {
+        for result in made.rejected {
+            effects.store(result);
+        }
+        if made.open.is_empty() {
             let step_at = around.now.plus(around.think);
             self.phase = Phase::Running { turn, step_at };
         } else {
-            self.await_results(turn, open, &mut effects);
+            self.await_results(turn, made.open, effects);
+            effects.list.push(Effect::Tell(Hook::RequiresAction));
             effects.list.push(Effect::NeedWorker);
         }
-        effects.list
     }
 
     /// Ends the session for good; archiving twice changes nothing.
     pub(crate) fn archive(&mut self, now: Timestamp) -> Result<Vec<Effect>, Refusal> {
         let mut effects = Effects::at(now);
         match self.status() {
-            Status::Running => return Err(Refusal::Running),
+            Status::Running | Status::Rescheduling => return Err(Refusal::Running),
             Status::Terminated => {}
             Status::Idle | Status::RequiresAction => {
                 self.phase = Phase::Terminated;
@@ -368,7 +395,7 @@ impl Session {
 
     /// The last event of a session that is about to be removed.
     pub(crate) fn delete(&mut self, now: Timestamp) -> Result<Vec<Effect>, Refusal> {
-        if self.status() == Status::Running {
+        if self.is_at_work() {
             return Err(Refusal::Running);
         }
         self.phase = Phase::Terminated;
@@ -378,29 +405,37 @@ impl Session {
         Ok(effects.list)
     }
 
+    /// Whether its agent is doing something.
+    pub(crate) fn is_at_work(&self) -> bool {
+        match self.status() {
+            Status::Running | Status::Rescheduling => true,
+            Status::Idle | Status::RequiresAction | Status::Terminated => false,
+        }
+    }
+
     fn message(
         &mut self,
         event: Event,
-        plan: Plan,
+        text: String,
         around: Surroundings<'_>,
         effects: &mut Effects,
     ) -> Result<(), Refusal> {
         if self.status() == Status::Idle {
             effects.store(event);
-            self.begin(plan, around, effects);
+            self.begin(&text, around, effects);
             return Ok(());
         }
         if self.queue.len() >= QUEUE_MAX {
             return Err(Refusal::QueueFull);
         }
         let id = effects.store_waiting(event);
-        self.queue.push_back(Queued { id, plan });
+        self.queue.push_back(Queued { id, text });
         Ok(())
     }
 
     /// Begins a turn.
-    fn begin(&mut self, plan: Plan, around: Surroundings<'_>, effects: &mut Effects) {
-        self.run(Turn { plan, made: 0, failed: 0 }, around, effects);
+    fn begin(&mut self, text: &str, around: Surroundings<'_>, effects: &mut Effects) {
+        self.run(Turn::begin(text, around.mind), around, effects);
         effects.list.push(Effect::Tell(Hook::RunStarted));
     }
 
@@ -412,34 +447,47 @@ impl Session {
         effects.list.push(Effect::NeedWorker);
     }
 
-    /// The agent has done all of its plan: it says so, and the turn ends.
-    fn finish(&mut self, turn: Turn, around: Surroundings<'_>, effects: &mut Effects) {
-        let answer = turn.plan.answer.unwrap_or_else(|| count(turn.made, turn.failed));
-        let span = effects.store(event::span_start());
-        effects.store(event::agent_message(&answer));
-        effects.store(event::span_end(&span));
-        self.end_turn(around, effects);
+    /// Runs again after a pause; it has its worker, and nobody is told of a new run.
+    pub(super) fn resume_running(&mut self, now: Timestamp, effects: &mut Effects) {
+        self.running_since.get_or_insert(now);
+        self.tell_status(event::running(), effects);
     }
 
-    /// Idle, until the next message that waits.
-    fn end_turn(&mut self, around: Surroundings<'_>, effects: &mut Effects) {
+    /// Idle, until the next message that waits. A turn that failed takes those along: the client
+    /// has to say what it wants again.
+    pub(super) fn end_turn(
+        &mut self,
+        stop: &Stop<'_>,
+        around: Surroundings<'_>,
+        effects: &mut Effects,
+    ) {
         self.phase = Phase::Idle;
-        self.tell_status(event::idle(&Stop::EndTurn), effects);
+        if matches!(stop, Stop::RetriesExhausted) {
+            for flushed in self.queue.drain(..) {
+                effects.list.push(Effect::Process { id: flushed.id, at: around.now });
+            }
+        }
+        self.tell_status(event::idle(stop), effects);
         effects.list.push(Effect::Tell(Hook::Idled));
         if let Some(next) = self.queue.pop_front() {
             effects.list.push(Effect::Process { id: next.id, at: around.now });
-            self.begin(next.plan, around, effects);
+            self.begin(&next.text, around, effects);
         }
     }
 
     fn interrupt(&mut self, around: Surroundings<'_>, effects: &mut Effects) {
         match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Running { .. } => self.end_turn(around, effects),
+            Phase::Running { turn, .. } => {
+                if let Some(span) = turn.ask().and_then(Ask::span) {
+                    effects.store(event::span_end(span, Usage::default(), true));
+                }
+                self.end_turn(&Stop::EndTurn, around, effects);
+            }
             Phase::RequiresAction { open, .. } => {
                 self.abandoned.extend(open);
                 let surplus = self.abandoned.len().saturating_sub(ABANDONED_MAX);
                 self.abandoned.drain(..surplus);
-                self.end_turn(around, effects);
+                self.end_turn(&Stop::EndTurn, around, effects);
                 // A session that lost its worker gets a new one this way (spec 6.2).
                 effects.list.push(Effect::NeedWorker);
             }
@@ -543,7 +591,7 @@ impl Session {
     }
 
     /// Tells a status for the session and for its thread, and keeps the running time.
-    fn tell_status(&mut self, status: Event, effects: &mut Effects) {
+    pub(super) fn tell_status(&mut self, status: Event, effects: &mut Effects) {
         if self.status() != Status::Running
             && let Some(since) = self.running_since.take()
         {
@@ -556,59 +604,12 @@ impl Session {
         // it (spec 2.4 no. 7), and streams end with the session: there it comes last.
         let (first, last) = match self.status() {
             Status::Running => (Some(status), thread),
-            Status::Idle | Status::RequiresAction | Status::Terminated => (thread, Some(status)),
+            Status::Idle | Status::Rescheduling | Status::RequiresAction | Status::Terminated => {
+                (thread, Some(status))
+            }
         };
         for event in first.into_iter().chain(last) {
             effects.store(event);
         }
-    }
-}
-
-/// Makes calls within one model request; returns those that somebody has to answer.
-fn make_calls(
-    turn: &mut Turn,
-    calls: &VecDeque<PlannedCall>,
-    tools: Tools<'_>,
-    effects: &mut Effects,
-) -> Vec<OpenCall> {
-    let mut open = Vec::new();
-    let mut rejected = Vec::new();
-    let span = effects.store(event::span_start());
-    for call in calls {
-        turn.made += 1;
-        let use_of = |permission, evaluation: Option<Value>| {
-            event::tool_use(&call.tool, &call.input, permission, evaluation)
-        };
-        let (event, then) = match tools.judge(&call.tool, call.permission) {
-            Judgement::Custom => {
-                (event::custom_tool_use(&call.tool, &call.input), Ok((Runner::Client, Gate::Open)))
-            }
-            Judgement::Allow { evaluation } => {
-                (use_of("allow", Some(evaluation)), Ok((Runner::Worker, Gate::Open)))
-            }
-            Judgement::Ask { evaluation } => {
-                (use_of("ask", Some(evaluation)), Ok((Runner::Worker, Gate::AwaitsConfirmation)))
-            }
-            Judgement::Deny { evaluation, why } => (use_of("deny", evaluation), Err(why)),
-        };
-        let id = effects.store(event);
-        match then {
-            Ok((runner, gate)) => open.push(OpenCall { id, runner, gate }),
-            Err(why) => rejected.push((id, why)),
-        }
-    }
-    effects.store(event::span_end(&span));
-    for (id, why) in rejected {
-        turn.failed += 1;
-        effects.store(event::rejected_call(&id, &why));
-    }
-    open
-}
-
-fn count(made: usize, failed: usize) -> String {
-    let calls = if made == 1 { "1 call".to_owned() } else { format!("{made} calls") };
-    match failed {
-        0 => format!("Done: {calls} made, none failed."),
-        failed => format!("Done: {calls} made, {failed} of them failed."),
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::session::{Effect, Hook, Refusal, Session, Status, Surroundings, UserEvent};
 use super::tools::{TOOLSET, Tools};
+use super::turn::Mind;
 use crate::clock::Timestamp;
 use crate::ids::Mint as _;
 
@@ -30,7 +31,10 @@ impl Bench {
 
     fn send(&mut self, event: UserEvent) -> Result<Vec<Effect>, Refusal> {
         let tools = Tools::of(&self.agent);
-        self.session.send(event, Surroundings { now: self.now, think: self.think, tools })
+        self.session.send(
+            event,
+            Surroundings { now: self.now, think: self.think, tools, mind: Mind::Script },
+        )
     }
 
     fn message(&mut self, text: &str) -> Vec<Effect> {
@@ -59,7 +63,12 @@ impl Bench {
 
     fn step(&mut self) -> Vec<Effect> {
         let tools = Tools::of(&self.agent);
-        self.session.step(Surroundings { now: self.now, think: self.think, tools })
+        self.session.step(Surroundings {
+            now: self.now,
+            think: self.think,
+            tools,
+            mind: Mind::Script,
+        })
     }
 }
 
@@ -119,6 +128,7 @@ fn a_turn_tells_its_events_in_the_platform_s_order() {
             "span.model_request_end",
             "session.thread_status_idle",
             "session.status_idle",
+            "session.requires_action",
             "need worker",
         ]
     );

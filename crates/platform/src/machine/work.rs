@@ -132,9 +132,7 @@ impl Work {
     pub(crate) fn settle(&mut self, now: Timestamp) -> bool {
         match self.state {
             State::Starting { until: Some(until) } | State::Active { until } if until <= now => {
-                self.state = State::Queued { polled_at: None };
-                self.acknowledged_at = None;
-                true
+                self.expire()
             }
             State::Stopping { until } if until <= now => {
                 self.end(now);
@@ -145,6 +143,18 @@ impl Work {
             | State::Active { .. }
             | State::Stopping { .. }
             | State::Stopped => false,
+        }
+    }
+
+    /// Lets its lease run out now, if it has one. True if it had.
+    pub(crate) fn expire(&mut self) -> bool {
+        match self.state {
+            State::Starting { .. } | State::Active { .. } => {
+                self.state = State::Queued { polled_at: None };
+                self.acknowledged_at = None;
+                true
+            }
+            State::Queued { .. } | State::Stopping { .. } | State::Stopped => false,
         }
     }
 

@@ -224,26 +224,28 @@ impl Listed for EndpointRow {
 }
 
 impl DeliveryRow {
-    /// Puts an event on its way to an endpoint.
+    /// Puts an event on its way to an endpoint, to be sent at `due`; never, without.
     pub(crate) async fn insert(
         rows: &mut SqliteConnection,
         endpoint: &EndpointId,
-        hook: &HookId,
         body: &Value,
-        now: Timestamp,
+        created: Timestamp,
+        due: Option<Timestamp>,
     ) -> Result<(), StoreError> {
         let data = |name: &str| body["data"][name].as_str().unwrap_or_default().to_owned();
         sqlx::query(
             "INSERT INTO delivery (hook_id, endpoint_id, type, subject, body, outcome,
                                    next_attempt_at, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, 'pending', ?6, ?6)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )
-        .bind(hook.as_str())
+        .bind(body["id"].as_str())
         .bind(endpoint.as_str())
         .bind(data("type"))
         .bind(data("id"))
         .bind(body.to_string())
-        .bind(now.micros())
+        .bind(if due.is_some() { Outcome::Pending } else { Outcome::Dropped }.name())
+        .bind(due.map(Timestamp::micros))
+        .bind(created.micros())
         .execute(rows)
         .await?;
         Ok(())

@@ -70,7 +70,7 @@ impl SessionRow {
     pub(crate) async fn save(&self, rows: &mut SqliteConnection) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE session SET agent = ?2, body = ?3, state = ?4, status = ?5, step_at = ?6,
-                                updated_at = ?7, archived_at = ?8
+                                updated_at = ?7, archived_at = ?8, asking = ?9
              WHERE id = ?1",
         )
         .bind(self.id.as_str())
@@ -81,6 +81,7 @@ impl SessionRow {
         .bind(self.state.step_at().map(Timestamp::micros))
         .bind(self.updated_at.micros())
         .bind(self.archived_at.map(Timestamp::micros))
+        .bind(self.state.asking().is_some())
         .execute(rows)
         .await?;
         Ok(())
@@ -106,6 +107,11 @@ impl SessionRow {
         let Some(row) = row else { return Ok(None) };
         let at = Timestamp::from_micros(row.try_get("step_at")?);
         Ok(Some((session_id(row.try_get("id")?, "id")?, at)))
+    }
+
+    /// The sessions that wait for what their models say.
+    pub(crate) async fn asking(rows: &mut SqliteConnection) -> Result<Vec<Self>, StoreError> {
+        page::all(rows, &Conditions::default().holds("asking = 1")).await
     }
 
     /// Removes it, and its events.

@@ -20,7 +20,7 @@ const SCRIPT_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// An SDK, and how a script is run with it.
 #[derive(Debug, Clone, Copy)]
-enum Sdk {
+pub(crate) enum Sdk {
     TypeScript,
     Python,
 }
@@ -146,10 +146,10 @@ async fn every_method_of_the_python_sdk_is_answered_as_its_types_say() {
 }
 
 /// A worker of an SDK at work.
-struct Worker(Child);
+pub(crate) struct Worker(Child);
 
 impl Worker {
-    async fn start(sdk: Sdk, bench: &Bench, workdir: &Path) -> Self {
+    pub(crate) async fn start(sdk: Sdk, bench: &Bench, workdir: &Path) -> Self {
         let mut command = sdk.script("worker");
         command
             .env("BASE_URL", bench.platform.base_url())
@@ -163,7 +163,7 @@ impl Worker {
         Self(child)
     }
 
-    async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.0.kill().await.unwrap();
     }
 }

@@ -273,11 +273,13 @@ impl Client {
 
     /// Opens a session's event stream.
     pub(crate) async fn stream(&self, session: &str) -> Stream {
+        self.stream_with(session, "").await
+    }
+
+    pub(crate) async fn stream_with(&self, session: &str, query: &str) -> Stream {
+        let url = format!("{}/v1/sessions/{session}/events/stream{query}", self.base);
         let request =
-            http::Request::get(format!("{}/v1/sessions/{session}/events/stream", self.base))
-                .header("x-api-key", &self.key)
-                .body(Full::default())
-                .unwrap();
+            http::Request::get(url).header("x-api-key", &self.key).body(Full::default()).unwrap();
         let answer = self.http.request(request).await.unwrap();
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["content-type"], "text/event-stream");

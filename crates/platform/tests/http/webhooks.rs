@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use platform::{DeliveryState, Platform, Timestamp};
+use platform::{Clock as _, DeliveryState, OldSecret, Platform, SystemClock, Timestamp};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -62,6 +62,17 @@ impl Receiver {
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}/hook", self.address)
+    }
+
+    /// How many attempts have arrived.
+    pub(crate) fn count(&self) -> usize {
+        self.arrived.lock().unwrap().len()
+    }
+
+    /// The ids of all that has arrived.
+    pub(crate) fn ids(&self) -> std::collections::HashSet<String> {
+        let arrived = self.arrived.lock().unwrap();
+        arrived.iter().map(|arrived| arrived.header("webhook-id").to_owned()).collect()
     }
 
     /// Waits until so many attempts have arrived.
@@ -280,4 +291,89 @@ async fn an_endpoint_that_never_answers_holds_up_no_other() {
     let log = bench.platform.deliveries(10).await.unwrap();
     let pending = log.iter().filter(|delivery| delivery.state == DeliveryState::Pending);
     assert!(pending.count() >= 3);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_for_long_is_disabled_until_it_is_enabled_again() {
+    let bench = Bench::start_on_manual_clock(|config| {
+        config.deliveries.failures_max = 4;
+        config.deliveries.failing_max = Duration::from_secs(15);
+    })
+    .await;
+    let clock = bench.clock.as_ref().unwrap();
+    let receiver = Receiver::start(&[StatusCode::BAD_GATEWAY; 4]).await;
+    let endpoint =
+        bench.platform.add_webhook_endpoint(&receiver.url(), &["session.created"]).await.unwrap();
+    // Three attempts of the first, one of the second.
+    for attempts in [3, 4] {
+        bench.session(None).await;
+        let tried = async {
+            while receiver.count() < attempts {
+                clock.advance(Duration::from_secs(5));
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, tried).await.expect("it is not tried");
+    }
+    let disabled = async {
+        loop {
+            let endpoints = bench.platform.webhook_endpoints().await.unwrap();
+            if !endpoints[0].enabled {
+                return endpoints[0].disabled_reason.clone().unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let reason = tokio::time::timeout(PATIENCE, disabled).await.expect("it is never disabled");
+    assert!(reason.contains("4 attempts in a row failed"), "{reason}");
+    let before = receiver.arrived(4).await.len();
+    bench.session(None).await;
+    bench.platform.enable_webhook_endpoint(&endpoint.id).await.unwrap();
+    bench.session(None).await;
+    assert_eq!(
+        receiver.arrived(before + 1).await.len(),
+        before + 1,
+        "what was missed stays missed"
+    );
+}
+
+#[tokio::test]
+async fn a_delivery_is_made_again_on_demand() {
+    let bench = Bench::start().await;
+    let receiver = Receiver::start(&[]).await;
+    bench.platform.add_webhook_endpoint(&receiver.url(), &["session.created"]).await.unwrap();
+    bench.session(None).await;
+    let delivery = settled(&bench.platform, DeliveryState::Delivered).await;
+    let path = format!("/_warren/v1/deliveries/{}/redeliver", delivery.id);
+    assert_eq!(bench.operator().post(&path, json!({})).await.ok()["endpoints"], 1);
+    let arrived = receiver.arrived(2).await;
+    assert_eq!(arrived[0].body, arrived[1].body);
+    let log = bench.operator().get("/_warren/v1/deliveries").await.ok();
+    assert_eq!(log["data"][0]["id"], delivery.id.as_str());
+    let operator = bench.operator();
+    let missing = operator.post("/_warren/v1/deliveries/whe_none/redeliver", json!({}));
+    missing.await.refused(404, "not_found_error");
+}
+
+#[tokio::test]
+async fn a_rotated_secret_signs_at_once_and_the_old_one_as_long_as_it_is_kept() {
+    let bench = Bench::start().await;
+    let receiver = Receiver::start(&[]).await;
+    let types = ["session.created"];
+    let endpoint = bench.platform.add_webhook_endpoint(&receiver.url(), &types).await.unwrap();
+    let good = |arrived: &Arrived, secret: &agents::Secret| {
+        let keys = Keys::parse(secret.expose()).unwrap();
+        let now = SystemClock.now().to_datetime();
+        keys.verify(&arrived.headers, &arrived.body, now).is_ok()
+    };
+    let old = endpoint.secret;
+    let new = bench.platform.rotate_webhook_secret(&endpoint.id, OldSecret::Keep).await.unwrap();
+    bench.session(None).await;
+    let first = receiver.arrived(1).await.remove(0);
+    assert!(good(&first, &old) && good(&first, &new));
+    let newest =
+        bench.platform.rotate_webhook_secret(&endpoint.id, OldSecret::Revoke).await.unwrap();
+    bench.session(None).await;
+    let second = receiver.arrived(2).await.remove(1);
+    assert!(good(&second, &newest) && !good(&second, &new) && !good(&second, &old));
 }

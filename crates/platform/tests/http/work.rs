@@ -222,3 +222,66 @@ async fn nobody_is_sent_to_a_session_that_was_archived_before_it_was_claimed() {
     bench.operator().post(&path, json!({})).await.ok();
     assert_eq!(bench.worker().get(&bench.work("/poll")).await.ok(), Value::Null);
 }
+
+#[tokio::test]
+async fn workers_that_want_one_session_each_do_not_starve_each_other() {
+    const WORKERS: usize = 8;
+    let bench = Bench::start().await;
+    let mut sessions = Vec::new();
+    for _ in 0..WORKERS {
+        sessions.push(bench.session(Some(&bash(&["true"]))).await);
+    }
+    // Each leaves what is not its own to be handed out again, as workers in VMs do.
+    let claim = |session: String| {
+        let (worker, bench) = (bench.worker(), &bench);
+        async move {
+            let poll = bench.work("/poll?block_ms=50&reclaim_older_than_ms=20");
+            for _ in 0..50 * WORKERS {
+                let item = worker.get(&poll).await.ok();
+                if item["data"]["id"] == session {
+                    let ack = bench.work(&format!("/{}/ack", item["id"].as_str().unwrap()));
+                    if worker.post(&ack, json!({})).await.status == 200 {
+                        return true;
+                    }
+                }
+            }
+            false
+        }
+    };
+    let claimed = futures::future::join_all(sessions.into_iter().map(claim)).await;
+    assert_eq!(claimed, [true; WORKERS]);
+}
+
+#[tokio::test]
+async fn a_lease_is_taken_away_on_demand() {
+    let bench = Bench::start().await;
+    let session = bench.session(Some(&bash(&["true"]))).await;
+    let item = bench.claim().await;
+    let id = item["id"].as_str().unwrap();
+    let beat = bench.beat(id, "NO_HEARTBEAT").await.ok();
+    let path = format!("/_warren/v1/environments/{}/work/{id}/expire", bench.environment.id);
+    assert_eq!(bench.operator().post(&path, json!({})).await.ok()["state"], "queued");
+    let last = beat["last_heartbeat"].as_str().unwrap();
+    bench.beat(id, last).await.refused(412, "precondition_failed_error");
+    assert_eq!(bench.claim().await["data"]["id"], *session);
+}
+
+#[tokio::test]
+async fn what_goes_wrong_on_purpose_is_set_and_seen() {
+    let bench = Bench::start().await;
+    let operator = bench.operator();
+    let set = |body: Value| {
+        let operator = operator.clone();
+        async move { operator.call("PUT", "/_warren/v1/faults", Some(body.to_string())).await }
+    };
+    set(json!({"error_429": 1.0, "retry_after_ms": 5})).await.ok();
+    operator.get("/v1/sessions").await.refused(429, "rate_limit_error");
+    set(json!({"lost_answer": 1.0})).await.ok();
+    operator.get("/v1/sessions").await.refused(500, "api_error");
+    let refused = set(json!({"lost_answer": 2})).await.refused(400, "invalid_request_error");
+    assert_eq!(refused, "lost_answer: must be from 0 to 1, it is 2");
+    set(json!({"sed": 2})).await.refused(400, "invalid_request_error");
+    set(json!({})).await.ok();
+    operator.get("/v1/sessions").await.ok();
+    bench.worker().get("/_warren/v1/faults").await.refused(403, "permission_error");
+}

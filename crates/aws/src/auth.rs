@@ -9,7 +9,7 @@ use crate::{
         Asker, Context, Decision, Directory, IamConfig, IamError, Identity, PolicyDocument,
         Request, Trust, decide,
     },
-    sigv4::{Claim, Dialect, Expectation, SignatureFault, verify},
+    sigv4::{Claim, Dialect, Expectation, Form, SignatureFault, verify, verify_head},
 };
 use control::{Clock, ControlError, Credentials, RoleArn, Session};
 use http::request::Parts;
@@ -18,6 +18,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 /// Difference between the clocks of client and server that AWS puts up with.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+
+/// S3 puts up with more than the other services.
+const S3_CLOCK_SKEW: time::Duration = time::Duration::minutes(15);
 
 /// What an [`Authenticator`] is made from.
 #[derive(Clone)]
@@ -126,6 +129,17 @@ pub struct Denied {
     because: String,
 }
 
+impl Denied {
+    /// As S3 words it: with the resource in quotation marks.
+    pub(crate) fn quoted(&self) -> String {
+        let Self { principal, action, resource, because } = self;
+        format!(
+            "User: {principal} is not authorized to perform: {action} on resource: \"{resource}\" \
+             {because}"
+        )
+    }
+}
+
 impl Authenticator {
     /// # Errors
     /// [`IamError`] where a policy cannot be read.
@@ -152,15 +166,29 @@ impl Authenticator {
     ) -> Result<Principal, AuthError> {
         let claim = Claim::parse(parts)?;
         let (principal, secret) = self.look_up(&claim)?;
-        let expected = Expectation {
+        verify(&claim, parts, body, &self.expectation(signing_name), &secret)?;
+        Ok(principal)
+    }
+
+    /// As [`Authenticator::authenticate`] for S3, before the body has come; the answer says what the
+    /// body will be held against.
+    pub(crate) fn authenticate_s3(&self, parts: &Parts) -> Result<(Principal, Form), AuthError> {
+        let claim = Claim::parse(parts)?;
+        let (principal, secret) = self.look_up(&claim)?;
+        let mut expected = self.expectation("s3");
+        expected.skew = expected.skew.max(S3_CLOCK_SKEW);
+        let form = verify_head(&claim, parts, &expected, &secret)?;
+        Ok((principal, form))
+    }
+
+    fn expectation<'a>(&'a self, service: &'a str) -> Expectation<'a> {
+        Expectation {
             region: &self.region,
-            service: signing_name,
-            dialect: if signing_name == "s3" { Dialect::S3 } else { Dialect::General },
+            service,
+            dialect: Dialect::of(service),
             now: self.clock.now().utc(),
             skew: self.skew,
-        };
-        verify(&claim, parts, body, &expected, &secret)?;
-        Ok(principal)
+        }
     }
 
     /// Decides by the principal's policies and its session's.

@@ -84,43 +84,25 @@ impl ApiError {
             }
             Protocol::Json => Self::bad("UnknownOperationException", message),
             Protocol::Query => Self::bad("InvalidAction", message),
-            Protocol::RestXml => Self::new("NotImplemented", StatusCode::NOT_IMPLEMENTED, message),
         }
     }
 
     /// AWS's own code for each fault; every protocol has its names for the same few things.
     pub(crate) fn signature(fault: &SignatureFault, protocol: Protocol) -> Self {
         use SignatureFault as Fault;
-        let (json, query, rest_xml) = match fault {
-            Fault::Missing => (
-                "MissingAuthenticationTokenException",
-                "MissingAuthenticationToken",
-                "AccessDenied",
-            ),
-            Fault::Incomplete(_) => (
-                "IncompleteSignatureException",
-                "IncompleteSignature",
-                "AuthorizationHeaderMalformed",
-            ),
-            Fault::UnknownKey => {
-                ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId")
-            }
-            Fault::TokenExpired => ("ExpiredTokenException", "ExpiredToken", "ExpiredToken"),
-            Fault::Expired { .. } | Fault::NotYetCurrent { .. } => {
-                ("InvalidSignatureException", "SignatureDoesNotMatch", "RequestTimeTooSkewed")
-            }
-            Fault::PresignedExpired => ("RequestExpired", "RequestExpired", "AccessDenied"),
-            Fault::WrongScope(_) => (
-                "InvalidSignatureException",
-                "SignatureDoesNotMatch",
-                "AuthorizationHeaderMalformed",
-            ),
-            Fault::PayloadMismatch => {
-                ("InvalidSignatureException", "SignatureDoesNotMatch", "XAmzContentSHA256Mismatch")
-            }
-            Fault::Mismatch { .. } => {
-                ("InvalidSignatureException", "SignatureDoesNotMatch", "SignatureDoesNotMatch")
-            }
+        let (json, query) = match fault {
+            Fault::Missing => ("MissingAuthenticationTokenException", "MissingAuthenticationToken"),
+            Fault::Incomplete(_) => ("IncompleteSignatureException", "IncompleteSignature"),
+            Fault::UnknownKey => ("UnrecognizedClientException", "InvalidClientTokenId"),
+            Fault::TokenExpired => ("ExpiredTokenException", "ExpiredToken"),
+            Fault::PresignedExpired => ("RequestExpired", "RequestExpired"),
+            Fault::Expired { .. }
+            | Fault::NotYetCurrent { .. }
+            | Fault::WrongScope(_)
+            | Fault::PayloadMismatch
+            | Fault::PayloadHashMissing
+            | Fault::PayloadHashUnreadable
+            | Fault::Mismatch { .. } => ("InvalidSignatureException", "SignatureDoesNotMatch"),
         };
         let malformed = matches!(fault, Fault::Incomplete(_) | Fault::PresignedExpired);
         let (code, status) = match protocol {
@@ -128,15 +110,6 @@ impl ApiError {
             Protocol::Json => (json, StatusCode::BAD_REQUEST),
             Protocol::Query if malformed => (query, StatusCode::BAD_REQUEST),
             Protocol::Query => (query, StatusCode::FORBIDDEN),
-            Protocol::RestXml
-                if matches!(
-                    rest_xml,
-                    "AuthorizationHeaderMalformed" | "ExpiredToken" | "XAmzContentSHA256Mismatch"
-                ) =>
-            {
-                (rest_xml, StatusCode::BAD_REQUEST)
-            }
-            Protocol::RestXml => (rest_xml, StatusCode::FORBIDDEN),
         };
         Self::new(code, status, fault.to_string())
     }

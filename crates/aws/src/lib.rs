@@ -16,6 +16,7 @@ mod microvms;
 mod object_reader;
 mod protocol;
 mod route;
+mod s3;
 mod secrets;
 mod server;
 mod service;
@@ -32,6 +33,7 @@ pub use server::{REQUEST_BODY_BYTES_MAX, REQUEST_BODY_TIME_MAX, router};
 pub use throttle::{Rates, Throttles};
 
 use control::Control;
+use objects::Objects;
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
@@ -41,6 +43,9 @@ pub struct AwsState {
     pub control: Arc<Control>,
     pub authenticator: Arc<Authenticator>,
     pub throttles: Arc<Throttles>,
+    pub objects: Arc<Objects>,
+    /// Hosts whose subdomains are buckets of S3, in lower case and without a port.
+    pub s3_domains: Vec<String>,
     /// Takes every call, which outlives its client, so that what was begun is ended. Its owner waits
     /// for it after the server has stopped.
     pub calls: TaskTracker,

@@ -22,8 +22,6 @@ pub(crate) enum Protocol {
     Json,
     /// A form in, XML out.
     Query,
-    /// S3.
-    RestXml,
 }
 
 /// What a handler answers.
@@ -202,7 +200,7 @@ pub(crate) fn encode(reply: Reply, frame: &Frame<'_>) -> Response {
         (Protocol::Json, body) => {
             ("application/x-amz-json-1.1", body.map(|body| body.to_string()).unwrap_or_default())
         }
-        (Protocol::Query | Protocol::RestXml, body) => ("text/xml", query_answer(body, frame)),
+        (Protocol::Query, body) => ("text/xml", query_answer(body, frame)),
     };
     respond(reply.status, content_type, body, frame.request_id)
 }
@@ -223,7 +221,7 @@ pub(crate) fn encode_error(error: &ApiError, frame: &Frame<'_>) -> Response {
             let body = Value::Object(members).to_string();
             respond(error.status, "application/x-amz-json-1.1", body, frame.request_id)
         }
-        Protocol::Query | Protocol::RestXml => {
+        Protocol::Query => {
             respond(error.status, "text/xml", xml_error(error, frame), frame.request_id)
         }
     };
@@ -265,23 +263,16 @@ fn query_answer(body: Option<Value>, frame: &Frame<'_>) -> String {
 
 fn xml_error(error: &ApiError, frame: &Frame<'_>) -> String {
     let mut inner = String::new();
-    if frame.protocol == Protocol::Query {
-        let whose = if error.status.is_server_error() { "Receiver" } else { "Sender" };
-        element(&mut inner, "Type", &Value::from(whose));
-    }
+    let whose = if error.status.is_server_error() { "Receiver" } else { "Sender" };
+    element(&mut inner, "Type", &Value::from(whose));
     element(&mut inner, "Code", &Value::from(error.code.as_ref()));
     element(&mut inner, "Message", &Value::from(error.message.as_deref().unwrap_or_default()));
     let mut id = String::new();
     element(&mut id, "RequestId", &Value::from(frame.request_id));
-    match frame.protocol {
-        Protocol::RestXml => {
-            format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error>{inner}{id}</Error>")
-        }
-        Protocol::Query | Protocol::RestJson | Protocol::Json => format!(
-            "<ErrorResponse xmlns=\"{}\"><Error>{inner}</Error>{id}</ErrorResponse>\n",
-            frame.xml_namespace
-        ),
-    }
+    format!(
+        "<ErrorResponse xmlns=\"{}\"><Error>{inner}</Error>{id}</ErrorResponse>\n",
+        frame.xml_namespace
+    )
 }
 
 /// `value` as an element; members of a list are `<member>`, what is null is left out.

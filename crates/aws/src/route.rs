@@ -50,17 +50,14 @@ pub(crate) fn find(parts: &Parts, body: &[u8]) -> Result<Found, NotFound> {
     if let Some(service) = by_prefix.or(by_name) {
         return by_path(service, parts);
     }
-    if signing_name != "s3"
-        && let Some(form) = form_of(parts, body)
-    {
+    if let Some(form) = form_of(parts, body) {
         return by_action(&signing_name, &form);
     }
-    let protocol = if signing_name == "s3" { Protocol::RestXml } else { Protocol::RestJson };
     let what = match signing_name.as_str() {
         "" => format!("{} {path}", parts.method),
         service => format!("{} {path} of the service {service}", parts.method),
     };
-    Err(unknown(protocol, None, what))
+    Err(unknown(Protocol::RestJson, None, what))
 }
 
 fn unknown(protocol: Protocol, service: Option<&'static Service>, asked: String) -> NotFound {

@@ -7,6 +7,7 @@ use crate::{
     microvms,
     protocol::{Frame, Protocol, Reply, decode_form, decode_json, encode, encode_error},
     route::{Found, NotFound, find, form_of},
+    s3,
     service::Call,
 };
 use axum::{
@@ -55,7 +56,11 @@ async fn answer(state: Arc<AwsState>, request: Request<Body>) -> Response {
         operation: "-".to_owned(),
         principal: "-".to_owned(),
     };
-    let (response, error) = serve(state, request, &mut record).await;
+    let (parts, body) = request.into_parts();
+    if s3::is_addressed(&parts, &state) {
+        return answer_s3(state, parts, body, &record.request_id).await;
+    }
+    let (response, error) = serve(state, parts, body, &mut record).await;
     let ms = started.elapsed().as_secs_f64() * 1000.0;
     let status = response.status().as_u16();
     let Record { request_id, operation, principal } = record;
@@ -71,12 +76,32 @@ async fn answer(state: Arc<AwsState>, request: Request<Body>) -> Response {
     response
 }
 
+/// S3 has a way of its own: bodies are streams there, and errors have its form.
+async fn answer_s3(state: Arc<AwsState>, parts: Parts, body: Body, request_id: &str) -> Response {
+    let started = Instant::now();
+    let method = parts.method.clone();
+    let outcome = s3::serve(state, parts, body, request_id).await;
+    let s3::Outcome { response, operation, principal, code, internal } = outcome;
+    let ms = started.elapsed().as_secs_f64() * 1000.0;
+    let (status, operation) = (response.status().as_u16(), format!("s3:{operation}"));
+    let (principal, code) = (principal.as_deref().unwrap_or("-"), code.unwrap_or("-"));
+    match internal {
+        Some(internal) => {
+            tracing::error!(%method, operation, principal, status, ms, request_id, code, internal, "request");
+        }
+        None => {
+            tracing::info!(%method, operation, principal, status, ms, request_id, code, "request");
+        }
+    }
+    response
+}
+
 async fn serve(
     state: Arc<AwsState>,
-    request: Request<Body>,
+    parts: Parts,
+    body: Body,
     record: &mut Record,
 ) -> (Response, Option<ApiError>) {
-    let (parts, body) = request.into_parts();
     let request_id = record.request_id.clone();
     let mut frame = Frame {
         protocol: Protocol::RestJson,
@@ -128,9 +153,7 @@ async fn perform(
         Protocol::RestJson | Protocol::Json => {
             decode_json(operation.input, labels, parts.uri.query().unwrap_or_default(), &body)?
         }
-        Protocol::Query | Protocol::RestXml => {
-            decode_form(operation.input, &form_of(parts, &body).unwrap_or_default())
-        }
+        Protocol::Query => decode_form(operation.input, &form_of(parts, &body).unwrap_or_default()),
     };
     // Before anything else is asked, as AWS does.
     if let Some(faults) = operation.input.faults(&input) {

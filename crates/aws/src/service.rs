@@ -154,9 +154,7 @@ impl Call {
                 ApiError::new("AccessDeniedException", StatusCode::FORBIDDEN, message)
             }
             Protocol::Json => ApiError::bad("AccessDeniedException", message),
-            Protocol::Query | Protocol::RestXml => {
-                ApiError::new("AccessDenied", StatusCode::FORBIDDEN, message)
-            }
+            Protocol::Query => ApiError::new("AccessDenied", StatusCode::FORBIDDEN, message),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use crc_fast::CrcAlgorithm;
+use md5::{Digest as _, Md5};
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
@@ -142,6 +143,44 @@ impl Summing {
             Self::Crc(algorithm, crc) => crc_text(algorithm, crc.finalize()),
             Self::Ring(context) => BASE64_STANDARD.encode(context.finish()),
         }
+    }
+}
+
+/// MD5 and, where one is wanted, another checksum of the same bytes.
+pub struct Sums {
+    md5: Md5,
+    checksum: Option<(ChecksumAlgorithm, Summing)>,
+}
+
+impl Sums {
+    #[must_use]
+    pub fn new(checksum: Option<ChecksumAlgorithm>) -> Self {
+        let checksum = checksum.map(|algorithm| (algorithm, Summing::new(algorithm)));
+        Self { md5: Md5::new(), checksum }
+    }
+
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.md5.update(bytes);
+        if let Some((_, summing)) = &mut self.checksum {
+            summing.update(bytes);
+        }
+    }
+
+    /// The MD5 in hex, and the other.
+    #[must_use]
+    pub fn finish(self) -> (String, Option<Checksum>) {
+        let checksum = self.checksum.map(|(algorithm, summing)| Checksum {
+            algorithm,
+            kind: ChecksumKind::FullObject,
+            value: summing.finish(),
+        });
+        (hex::encode(self.md5.finalize()), checksum)
+    }
+}
+
+impl std::fmt::Debug for Sums {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sums").finish_non_exhaustive()
     }
 }
 

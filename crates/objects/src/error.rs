@@ -31,6 +31,8 @@ pub enum ObjectsError {
     /// The bytes give another checksum than the request says.
     #[error("the bytes do not give the checksum that was stated")]
     BadChecksum,
+    #[error("the parts have {bytes} bytes together, which is not what was stated")]
+    WrongSize { bytes: u64 },
 
     #[error("the store of objects failed while {action}")]
     Store {

@@ -4,11 +4,9 @@
 //! holds no thread and a fast one does not hold up the others.
 
 use crate::{
-    Checksum, ChecksumAlgorithm, ChecksumKind, ObjectsError,
-    checksum::Summing,
+    Checksum, ChecksumAlgorithm, ObjectsError, Sums,
     files::{Files, failed, new_id},
 };
-use md5::{Digest as _, Md5};
 use std::{fs::File, io::Write, path::PathBuf};
 
 /// Bytes that are gathered before a thread takes them.
@@ -50,9 +48,11 @@ impl FileGuard {
         self.id.as_deref().unwrap_or_default()
     }
 
-    /// A row names it now.
-    pub(crate) fn keep(mut self) {
-        self.id = None;
+    /// Gives the file up to whoever writes its row. That is done before the row is written: should
+    /// the writing be broken off, a stray file is left, which the next start removes, and never a
+    /// row without its file.
+    pub(crate) fn keep(mut self) -> Option<String> {
+        self.id.take()
     }
 }
 
@@ -67,16 +67,12 @@ struct Writing {
     file: File,
     path: PathBuf,
     kept: bool,
-    md5: Md5,
-    checksum: Option<(ChecksumAlgorithm, Summing)>,
+    sums: Sums,
 }
 
 impl Writing {
     fn write(&mut self, bytes: &[u8]) -> Result<(), ObjectsError> {
-        self.md5.update(bytes);
-        if let Some((_, summing)) = &mut self.checksum {
-            summing.update(bytes);
-        }
+        self.sums.update(bytes);
         self.file.write_all(bytes).map_err(failed("writing", &self.path))
     }
 
@@ -85,12 +81,7 @@ impl Writing {
         self.files.keep(&self.file, &self.path, &id)?;
         self.kept = true;
         let file = FileGuard::new(&self.files, id);
-        let md5 = hex::encode(std::mem::take(&mut self.md5).finalize());
-        let checksum = self.checksum.take().map(|(algorithm, summing)| Checksum {
-            algorithm,
-            kind: ChecksumKind::FullObject,
-            value: summing.finish(),
-        });
+        let (md5, checksum) = std::mem::replace(&mut self.sums, Sums::new(None)).finish();
         Ok(Written { file, size, md5, checksum })
     }
 }
@@ -111,9 +102,8 @@ impl Incoming {
         size_max: u64,
     ) -> Result<Self, ObjectsError> {
         let (file, path) = files.create_incoming(&new_id())?;
-        let checksum = checksum.map(|algorithm| (algorithm, Summing::new(algorithm)));
-        let files = files.clone();
-        let writing = Writing { files, file, path, kept: false, md5: Md5::new(), checksum };
+        let (files, sums) = (files.clone(), Sums::new(checksum));
+        let writing = Writing { files, file, path, kept: false, sums };
         Ok(Self { writing: Some(writing), gathered: Vec::new(), size: 0, size_max })
     }
 

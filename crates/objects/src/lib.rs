@@ -18,11 +18,13 @@ mod objects;
 mod reading;
 mod store;
 
-pub use checksum::{Checksum, ChecksumAlgorithm, ChecksumKind, ChecksumPlan};
+pub use checksum::{Checksum, ChecksumAlgorithm, ChecksumKind, ChecksumPlan, Sums};
 pub use error::ObjectsError;
 pub use incoming::{Incoming, Written};
 pub use listing::{ListQuery, Listing, UploadListing, UploadQuery};
 pub use names::{BadName, BucketName, ObjectKey};
-pub use object::{Bucket, CompletedPart, Condition, Object, Part, PartListing, Traits, Upload};
+pub use object::{
+    Bucket, CompletedPart, Completion, Condition, Object, Part, PartListing, Traits, Upload,
+};
 pub use objects::{CopySource, OBJECT_PARTS_MAX, Objects, PART_BYTES_MIN, PUT_BYTES_MAX};
 pub use reading::Content;

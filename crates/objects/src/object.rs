@@ -75,6 +75,18 @@ pub struct CompletedPart {
     pub checksum: Option<String>,
 }
 
+/// How an upload is completed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Completion {
+    /// In ascending order of their numbers.
+    pub parts: Vec<CompletedPart>,
+    pub condition: Condition,
+    /// What the client says the whole's checksum is.
+    pub checksum: Option<String>,
+    /// What the client says the whole's size is, in bytes.
+    pub size: Option<u64>,
+}
+
 /// What must hold of the object that is there already for a write to take place.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Condition {

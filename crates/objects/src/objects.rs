@@ -4,9 +4,9 @@
 //! the process in between leaves a file that no row names, which the next start removes.
 
 use crate::{
-    Bucket, BucketName, ChecksumAlgorithm, ChecksumPlan, CompletedPart, Condition, Content,
-    Incoming, ListQuery, Listing, Object, ObjectKey, ObjectsError, Part, PartListing, Traits,
-    Upload, UploadListing, UploadQuery, Written, checksum,
+    Bucket, BucketName, ChecksumAlgorithm, ChecksumPlan, CompletedPart, Completion, Condition,
+    Content, Incoming, ListQuery, Listing, Object, ObjectKey, ObjectsError, Part, PartListing,
+    Traits, Upload, UploadListing, UploadQuery, Written, checksum,
     files::{Files, failed, new_id},
     incoming::FileGuard,
     leases::Leases,
@@ -178,8 +178,8 @@ impl Objects {
         };
         let segments = [row_of(1, &written, object.modified_at)];
         let new = NewObject { bucket, object: &object, segments: Some(&segments), condition };
-        let replaced = self.store.put_object(new).await?;
-        written.file.keep();
+        let files = Vec::from_iter(written.file.keep());
+        let replaced = self.unless_failed(self.store.put_object(new).await, &files)?;
         self.forget(replaced);
         Ok(object)
     }
@@ -246,8 +246,8 @@ impl Objects {
             ..source.object.clone()
         };
         let new = NewObject { bucket, object: &object, segments: Some(&segments), condition };
-        let replaced = self.store.put_object(new).await?;
-        guards.into_iter().for_each(FileGuard::keep);
+        let files: Vec<String> = guards.into_iter().filter_map(FileGuard::keep).collect();
+        let replaced = self.unless_failed(self.store.put_object(new).await, &files)?;
         self.forget(replaced);
         Ok(object)
     }
@@ -311,8 +311,8 @@ impl Objects {
         written: Written,
     ) -> Result<Part, ObjectsError> {
         let row = row_of(number, &written, now());
-        let replaced = self.store.put_part(&upload.id, &row).await?;
-        written.file.keep();
+        let files = Vec::from_iter(written.file.keep());
+        let replaced = self.unless_failed(self.store.put_part(&upload.id, &row).await, &files)?;
         self.leases.remove(&upload.id, replaced);
         Ok(row.part)
     }
@@ -360,16 +360,21 @@ impl Objects {
     /// # Errors
     /// [`ObjectsError::InvalidPart`], [`ObjectsError::InvalidPartOrder`],
     /// [`ObjectsError::PartTooSmall`], [`ObjectsError::NoSuchUpload`],
-    /// [`ObjectsError::PreconditionFailed`].
+    /// [`ObjectsError::PreconditionFailed`], [`ObjectsError::BadChecksum`],
+    /// [`ObjectsError::WrongSize`].
     pub async fn complete(
         &self,
         bucket: &BucketName,
         upload: &Upload,
-        named: &[CompletedPart],
-        condition: &Condition,
+        completion: &Completion,
     ) -> Result<Object, ObjectsError> {
+        let Completion { parts: named, condition, checksum: stated, size } = completion;
         let rows = self.store.parts(&upload.id, 0, u64::from(OBJECT_PARTS_MAX)).await?;
         let parts = chosen(&rows, named)?;
+        let whole: u64 = parts.iter().map(|part| part.size).sum();
+        if size.is_some_and(|size| size != whole) {
+            return Err(ObjectsError::WrongSize { bytes: whole });
+        }
         let mut md5 = Md5::new();
         for part in &parts {
             md5.update(hex::decode(&part.etag).unwrap_or_default());
@@ -380,13 +385,17 @@ impl Objects {
         let object = Object {
             key: upload.key.clone(),
             id: upload.id.clone(),
-            size: parts.iter().map(|part| part.size).sum(),
+            size: whole,
             etag: format!("{}-{}", hex::encode(md5.finalize()), parts.len()),
             checksum: upload.checksum.and_then(|plan| checksum::of_parts(plan, sums)),
             parts: u32::try_from(parts.len()).ok(),
             traits: upload.traits.clone(),
             modified_at: now(),
         };
+        let sum = object.checksum.as_ref().map(|checksum| &checksum.value);
+        if stated.is_some() && stated.as_ref() != sum {
+            return Err(ObjectsError::BadChecksum);
+        }
         let keep: Vec<u32> = parts.iter().map(|part| part.number).collect();
         let new = NewObject { bucket, object: &object, segments: None, condition };
         let (dropped, replaced) = self.store.complete_upload(new, &keep).await?;
@@ -416,6 +425,18 @@ impl Objects {
         query: &UploadQuery,
     ) -> Result<UploadListing, ObjectsError> {
         self.store.uploads(bucket, query).await
+    }
+
+    /// Removes files that were to be named by a row that could not be written.
+    fn unless_failed<T>(
+        &self,
+        outcome: Result<T, ObjectsError>,
+        files: &[String],
+    ) -> Result<T, ObjectsError> {
+        if outcome.is_err() {
+            self.files.remove(files);
+        }
+        outcome
     }
 
     fn forget(&self, removed: Option<(String, Vec<String>)>) {

@@ -2,9 +2,9 @@
 
 use futures::TryStreamExt;
 use objects::{
-    BucketName, ChecksumAlgorithm, ChecksumKind, ChecksumPlan, CompletedPart, Condition,
-    CopySource, ListQuery, Object, ObjectKey, Objects, ObjectsError, PART_BYTES_MIN, Traits,
-    Written,
+    BucketName, ChecksumAlgorithm, ChecksumKind, ChecksumPlan, CompletedPart, Completion,
+    Condition, CopySource, ListQuery, Object, ObjectKey, Objects, ObjectsError, PART_BYTES_MIN,
+    Traits, Written,
 };
 use std::path::Path;
 
@@ -197,7 +197,10 @@ async fn an_upload_in_parts_becomes_one_object_without_copying() {
     }
     let fails = |parts: Vec<CompletedPart>| {
         let upload = &upload;
-        async move { objects.complete(bucket, upload, &parts, &Condition::None).await.unwrap_err() }
+        async move {
+            let completion = Completion { parts, ..Default::default() };
+            objects.complete(bucket, upload, &completion).await.unwrap_err()
+        }
     };
     let backwards = named.iter().rev().cloned().collect();
     assert!(matches!(fails(backwards).await, ObjectsError::InvalidPartOrder));
@@ -205,7 +208,8 @@ async fn an_upload_in_parts_becomes_one_object_without_copying() {
     wrong[0].etag = "0".repeat(32);
     assert!(matches!(fails(wrong).await, ObjectsError::InvalidPart(2)));
 
-    let object = objects.complete(bucket, &upload, &named, &Condition::None).await.unwrap();
+    let completion = Completion { parts: named, ..Default::default() };
+    let object = objects.complete(bucket, &upload, &completion).await.unwrap();
     assert_eq!(object.size, 2 * PART_BYTES_MIN + 3);
     assert!(object.etag.ends_with("-3") && object.parts == Some(3), "{object:?}");
     let whole = [&large[..], &large, b"end"].concat();

@@ -67,6 +67,8 @@ pub(crate) struct Settings {
     /// Directories and files with IAM policies beside the built-in ones.
     pub(crate) iam_files: Vec<PathBuf>,
     pub(crate) limits: limits::Limits,
+    /// Hosts whose subdomains are buckets.
+    pub(crate) s3_domains: Vec<String>,
     pub(crate) log_json: Switch,
     /// What `TERM` says, for shells in VMs.
     pub(crate) term: String,
@@ -285,7 +287,7 @@ fn settle(
     env: &Env,
     exe: io::Result<PathBuf>,
 ) -> Result<Settings, ConfigError> {
-    let Written { api, platform, launcher, engine, gateway, network, idle, iam, limits, log } =
+    let Written { api, platform, launcher, engine, gateway, network, idle, iam, limits, s3, log } =
         written;
     check("api.region", &api.region, "letters, digits and '-'", |c| {
         c.is_ascii_alphanumeric() || c == '-'
@@ -342,6 +344,7 @@ fn settle(
         idle_counts: idle.counts,
         iam_files: iam.files,
         limits,
+        s3_domains: s3.domains.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
         log_json: log.json,
         term: set(env, "TERM").unwrap_or("xterm").to_owned(),
         log_filter: set(env, "RUST_LOG").map(str::to_owned),

@@ -245,7 +245,14 @@ impl Node {
         }
         let calls = service.tasks.clone();
         let throttles = Arc::new(Throttles::new(service.settings.limits.rates()));
-        let aws = aws::router(AwsState { control, authenticator, throttles, calls });
+        let aws = aws::router(AwsState {
+            control,
+            authenticator,
+            objects: machinery.objects.clone(),
+            s3_domains: service.settings.s3_domains.clone(),
+            throttles,
+            calls,
+        });
         let router = router.merge(aws.clone());
         let server = tokio::spawn(async move {
             // A VM has no business with Warren's own service nor with the webhook: what its relay

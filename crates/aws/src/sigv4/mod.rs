@@ -12,10 +12,12 @@
 
 mod canonical;
 mod claim;
+mod payload;
 mod verify;
 
 pub(crate) use claim::{Claim, Placement};
-pub(crate) use verify::{Expectation, verify};
+pub(crate) use payload::{Form, Payload, PayloadFault};
+pub(crate) use verify::{Expectation, verify, verify_head};
 
 use time::OffsetDateTime;
 
@@ -26,6 +28,12 @@ pub(crate) enum Dialect {
     General,
     /// Path as it was sent; the payload may be left out of the signature.
     S3,
+}
+
+impl Dialect {
+    pub(crate) fn of(service: &str) -> Self {
+        if service == "s3" { Self::S3 } else { Self::General }
+    }
 }
 
 /// Why a request is not believed.
@@ -59,6 +67,13 @@ pub(crate) enum SignatureFault {
         "The provided 'x-amz-content-sha256' header does not match what was computed from the body."
     )]
     PayloadMismatch,
+    /// S3 wants to know what the payload is before it comes.
+    #[error("Your request was missing a required header")]
+    PayloadHashMissing,
+    #[error(
+        "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, a STREAMING- form, or a valid sha256 value."
+    )]
+    PayloadHashUnreadable,
     /// The signature differs. Our canonical request and string to sign help whoever writes a client.
     #[error(
         "The request signature we calculated does not match the signature you provided. Check your \

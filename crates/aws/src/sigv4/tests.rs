@@ -197,10 +197,14 @@ fn botocores_signatures_are_believed() {
         let (parts, body) = (signed.parts(), BASE64_STANDARD.decode(&signed.body).unwrap());
         let claim = Claim::parse(&parts).unwrap();
         let expected = Expectation { now: claim.signed_at, ..expectation(&signed.service) };
-        if let Err(fault) = verify(&claim, &parts, &body, &expected, SECRET) {
+        let verdict = |secret: &str| match expected.dialect {
+            Dialect::General => verify(&claim, &parts, &body, &expected, secret),
+            Dialect::S3 => verify_head(&claim, &parts, &expected, secret).map(drop),
+        };
+        if let Err(fault) = verdict(SECRET) {
             refused.push(format!("{}: {fault}", signed.name));
         }
-        let fault = verify(&claim, &parts, &body, &expected, "another").unwrap_err();
+        let fault = verdict("another").unwrap_err();
         assert!(matches!(fault, SignatureFault::Mismatch { .. }), "{}: {fault}", signed.name);
     }
     assert!(lines.lines().count() > 80, "only {} requests were signed", lines.lines().count());

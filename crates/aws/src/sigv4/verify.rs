@@ -1,14 +1,14 @@
 //! From a claim and a secret to a verdict.
 
 use super::{
-    Claim, Dialect, Placement, SignatureFault, basic_timestamp, canonical, claim::ALGORITHM,
+    Claim, Dialect, Form, Placement, SignatureFault, basic_timestamp, canonical,
+    claim::ALGORITHM,
+    payload::{self, Chain},
 };
 use http::request::Parts;
 use ring::{digest, hmac};
 use subtle::ConstantTimeEq;
 use time::{Duration, OffsetDateTime};
-
-const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
 /// What a claim is held against.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,8 @@ pub(crate) struct Expectation<'a> {
     pub(crate) skew: Duration,
 }
 
-/// Checks everything but the secret, then, with `secret`, the signature itself.
+/// Checks a request whose body is here: everything but the secret, then, with `secret`, the
+/// signature itself.
 ///
 /// # Errors
 /// The first thing that is wrong.
@@ -33,11 +34,59 @@ pub(crate) fn verify(
     expected: &Expectation<'_>,
     secret: &str,
 ) -> Result<(), SignatureFault> {
+    check_claim(claim, parts, expected)?;
+    let actual = sha256_hex(body);
+    match stated_hash(parts) {
+        Some(stated) if !stated.eq_ignore_ascii_case(&actual) => {
+            return Err(SignatureFault::PayloadMismatch);
+        }
+        Some(_) | None => {}
+    }
+    let payload = stated_hash(parts).unwrap_or(&actual);
+    check_signature(claim, parts, payload, expected.dialect, secret).map(drop)
+}
+
+/// Checks a request of S3 before its body has come. The answer says how the body is to be read and
+/// what it is held against.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub(crate) fn verify_head(
+    claim: &Claim,
+    parts: &Parts,
+    expected: &Expectation<'_>,
+    secret: &str,
+) -> Result<Form, SignatureFault> {
+    check_claim(claim, parts, expected)?;
+    let stated = match (stated_hash(parts), claim.placement) {
+        (Some(stated), _) => stated,
+        (None, Placement::Query { .. }) => payload::UNSIGNED,
+        (None, Placement::Header) => return Err(SignatureFault::PayloadHashMissing),
+    };
+    let key = check_signature(claim, parts, stated, expected.dialect, secret)?;
+    let (timestamp, scope) = (claim.timestamp.clone(), scope(claim));
+    Form::read(stated, Chain::new(key.as_ref(), timestamp, scope, claim.signature.clone()))
+        .ok_or(SignatureFault::PayloadHashUnreadable)
+}
+
+fn check_claim(
+    claim: &Claim,
+    parts: &Parts,
+    expected: &Expectation<'_>,
+) -> Result<(), SignatureFault> {
     check_scope(claim, expected)?;
     check_clock(claim, expected)?;
-    check_signed_headers(claim, parts)?;
-    let payload = payload_hash(claim, parts, body, expected.dialect)?;
+    check_signed_headers(claim, parts, expected.dialect)
+}
 
+/// The signing key, once the signature is known to be made with it.
+fn check_signature(
+    claim: &Claim,
+    parts: &Parts,
+    payload: &str,
+    dialect: Dialect,
+    secret: &str,
+) -> Result<hmac::Tag, SignatureFault> {
     let headers = canonical::headers(&claim.signed_headers, &parts.headers).ok_or_else(|| {
         SignatureFault::Incomplete(format!(
             "SignedHeaders names a header that is not in the request, or not UTF-8: '{}'.",
@@ -46,25 +95,34 @@ pub(crate) fn verify(
     })?;
     let canonical_request = [
         parts.method.as_str(),
-        &canonical::path(parts.uri.path(), expected.dialect),
+        &canonical::path(parts.uri.path(), dialect),
         &canonical::query(parts.uri.query().unwrap_or_default()),
         &headers,
         &claim.signed_headers.join(";"),
-        &payload,
+        payload,
     ]
     .join("\n");
-    let scope = format!("{}/{}/{}/aws4_request", claim.date, claim.region, claim.service);
     let string_to_sign = format!(
-        "{ALGORITHM}\n{}\n{scope}\n{}",
+        "{ALGORITHM}\n{}\n{}\n{}",
         claim.timestamp,
+        scope(claim),
         sha256_hex(canonical_request.as_bytes())
     );
-    let signature = hex::encode(sign(signing_key(secret, claim).as_ref(), &string_to_sign));
+    let key = signing_key(secret, claim);
+    let signature = hex::encode(sign(key.as_ref(), &string_to_sign));
     if bool::from(signature.as_bytes().ct_eq(claim.signature.as_bytes())) {
-        Ok(())
+        Ok(key)
     } else {
         Err(SignatureFault::Mismatch { canonical_request, string_to_sign })
     }
+}
+
+fn scope(claim: &Claim) -> String {
+    format!("{}/{}/{}/aws4_request", claim.date, claim.region, claim.service)
+}
+
+fn stated_hash(parts: &Parts) -> Option<&str> {
+    parts.headers.get("x-amz-content-sha256").and_then(|value| value.to_str().ok())
 }
 
 fn check_scope(claim: &Claim, expected: &Expectation<'_>) -> Result<(), SignatureFault> {
@@ -110,16 +168,22 @@ fn check_clock(claim: &Claim, expected: &Expectation<'_>) -> Result<(), Signatur
 
 /// What decides the meaning of a request must be signed: the host, and the headers of AWS's own
 /// (operation, date, token, payload hash). Presigned requests carry theirs in the signed query.
-fn check_signed_headers(claim: &Claim, parts: &Parts) -> Result<(), SignatureFault> {
+fn check_signed_headers(
+    claim: &Claim,
+    parts: &Parts,
+    dialect: Dialect,
+) -> Result<(), SignatureFault> {
     let is_signed = |name: &str| claim.signed_headers.iter().any(|signed| signed == name);
     if !is_signed("host") {
         return Err(SignatureFault::Incomplete(
             "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.".to_owned(),
         ));
     }
-    let deciding = |name: &str| match claim.placement {
-        Placement::Header => name.starts_with("x-amz-") && name != "x-amz-user-agent",
-        Placement::Query { .. } => name == "x-amz-target",
+    let deciding = |name: &str| match (claim.placement, dialect) {
+        (Placement::Header, _) | (Placement::Query { .. }, Dialect::S3) => {
+            name.starts_with("x-amz-") && name != "x-amz-user-agent"
+        }
+        (Placement::Query { .. }, Dialect::General) => name == "x-amz-target",
     };
     let unsigned: Vec<&str> = parts
         .headers
@@ -137,31 +201,6 @@ fn check_signed_headers(claim: &Claim, parts: &Parts) -> Result<(), SignatureFau
     }
 }
 
-/// The last line of the canonical request, once the body is known to fit it.
-fn payload_hash(
-    claim: &Claim,
-    parts: &Parts,
-    body: &[u8],
-    dialect: Dialect,
-) -> Result<String, SignatureFault> {
-    let actual = || sha256_hex(body);
-    let stated = parts.headers.get("x-amz-content-sha256").and_then(|value| value.to_str().ok());
-    match (stated, dialect, claim.placement) {
-        (None, Dialect::S3, Placement::Query { .. }) | (Some(UNSIGNED_PAYLOAD), Dialect::S3, _) => {
-            Ok(UNSIGNED_PAYLOAD.to_owned())
-        }
-        (None, _, _) => Ok(actual()),
-        (Some(stated), _, _) => {
-            let actual = actual();
-            if stated.eq_ignore_ascii_case(&actual) {
-                Ok(stated.to_owned())
-            } else {
-                Err(SignatureFault::PayloadMismatch)
-            }
-        }
-    }
-}
-
 fn signing_key(secret: &str, claim: &Claim) -> hmac::Tag {
     let date = sign(format!("AWS4{secret}").as_bytes(), &claim.date);
     let region = sign(date.as_ref(), &claim.region);
@@ -169,10 +208,10 @@ fn signing_key(secret: &str, claim: &Claim) -> hmac::Tag {
     sign(service.as_ref(), "aws4_request")
 }
 
-fn sign(key: &[u8], text: &str) -> hmac::Tag {
+pub(super) fn sign(key: &[u8], text: &str) -> hmac::Tag {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes())
 }
 
-fn sha256_hex(bytes: &[u8]) -> String {
+pub(super) fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(digest::digest(&digest::SHA256, bytes))
 }

@@ -9,6 +9,9 @@ use std::{
 };
 
 const GROUP: &str = "/aws/lambda-microvms/followed";
+/// Goes in eight parts.
+const LARGE_BYTES: u32 = 64 * 1024 * 1024;
+
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_commands_of_the_guide_work_as_written() {
@@ -127,5 +130,52 @@ async fn logs_tail_follows_a_group() {
     assert!(all.next().ends_with(" hello again"));
     assert!(only.next().ends_with(" hello again"));
     drop((all, only));
+    world.stop().await;
+}
+
+/// `aws s3` as people type it, in both versions, with a file that goes in parts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn aws_s3_copies_lists_syncs_and_removes() {
+    let world = World::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("tree");
+    std::fs::create_dir_all(tree.join("sub/empty dir")).unwrap();
+    for (name, text) in [("a.txt", "a"), ("sub/b c+d.txt", "b"), ("sub/\u{fc}.txt", "u")] {
+        std::fs::write(tree.join(name), text).unwrap();
+    }
+    let large: Vec<u8> = (0..LARGE_BYTES / 4).flat_map(u32::to_le_bytes).collect();
+    std::fs::write(dir.path().join("large"), &large).unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    for bucket in ["one", "two"] {
+        let aws = |line: &[&str]| {
+            let line = [&["s3"], line].concat();
+            succeed(if bucket == "one" { world.aws(&line) } else { world.aws2(&line) })
+        };
+        let uri = |key: &str| format!("s3://{bucket}/{key}");
+        let back = path(&format!("back-{bucket}"));
+        assert_eq!(aws(&["mb", &uri("")]).await.trim(), format!("make_bucket: {bucket}"));
+        let copied = aws(&["cp", &path("large"), &uri("large"), "--no-progress"]).await;
+        assert!(copied.starts_with("upload: "), "{copied}");
+        aws(&["cp", &uri("large"), &format!("{back}-large"), "--no-progress"]).await;
+        assert!(std::fs::read(format!("{back}-large")).unwrap() == large);
+        aws(&["cp", &uri("large"), &uri("again"), "--no-progress"]).await;
+        aws(&["sync", &path("tree"), &uri("tree")]).await;
+        assert_eq!(aws(&["sync", &path("tree"), &uri("tree")]).await, "", "nothing has changed");
+        aws(&["sync", &uri("tree"), &back]).await;
+        for name in ["a.txt", "sub/b c+d.txt", "sub/\u{fc}.txt"] {
+            let (there, here) = (format!("{back}/{name}"), tree.join(name));
+            assert_eq!(std::fs::read(there).unwrap(), std::fs::read(here).unwrap(), "{name}");
+        }
+        let listed = aws(&["ls", &uri("")]).await;
+        assert!(listed.contains("PRE tree/") && listed.contains("67108864 large"), "{listed}");
+        let all = aws(&["ls", &uri(""), "--recursive", "--summarize"]).await;
+        assert!(all.contains("tree/sub/b c+d.txt") && all.contains("Total Objects: 5"), "{all}");
+        aws(&["rm", &uri("tree"), "--recursive", "--exclude", "*", "--include", "*/sub/*"]).await;
+        let left = aws(&["ls", &uri("tree/"), "--recursive"]).await;
+        assert!(left.trim().ends_with("tree/a.txt") && left.lines().count() == 1, "{left}");
+        aws(&["mv", &uri("tree/a.txt"), &uri("moved")]).await;
+        assert_eq!(aws(&["cp", &uri("moved"), "-"]).await, "a");
+        aws(&["rb", &uri(""), "--force"]).await;
+    }
     world.stop().await;
 }

@@ -9,3 +9,11 @@ async fn boto3_gets_from_every_operation_what_aws_would_answer() {
     assert_eq!(output.trim(), "all good");
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn boto3_finds_in_s3_what_it_finds_on_aws() {
+    let world = World::start().await;
+    let output = succeed(world.python("s3_session.py")).await;
+    assert_eq!(output.trim(), "all good");
+    world.stop().await;
+}

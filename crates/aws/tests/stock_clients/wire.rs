@@ -74,7 +74,8 @@ async fn every_malformed_request_is_answered_in_its_protocol() {
     let bearer = "GET /2025-09-09/microvms HTTP/1.1\nauthorization: Bearer secret".to_owned();
     check(bearer, b"", (403, JSON, "Unsupported AWS 'algorithm': 'Bearer'.")).await;
     let s3 = format!("GET /bucket HTTP/1.1\n{SIGNED}/s3/aws4_request, SignedHeaders=host");
-    check(s3, b"", (501, XML, "<Code>NotImplemented</Code>")).await;
+    let malformed = "<Code>AuthorizationHeaderMalformed</Code>";
+    check(s3, b"", (400, "application/xml", malformed)).await;
     world.stop().await;
 }
 

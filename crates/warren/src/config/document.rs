@@ -135,6 +135,11 @@ const MEANINGS: &[(&str, &str, &str)] = &[
         "The same for each operation of network connectors, as TooManyRequestsException.",
     ),
     ("limits", "tags_per_s", "The same for each operation of tags."),
+    (
+        "s3",
+        "domains",
+        "Hosts whose subdomains are buckets (`<bucket>.<domain>`). Under every other host, and an IP address, the bucket is in the path.",
+    ),
     ("log", "json", "`on`: the service logs JSON lines to standard error."),
 ];
 

@@ -21,6 +21,7 @@ pub(crate) struct Written {
     pub(crate) idle: Idle,
     pub(crate) iam: Iam,
     pub(crate) limits: Limits,
+    pub(crate) s3: S3,
     pub(crate) log: Log,
 }
 
@@ -161,6 +162,18 @@ pub(crate) enum Counts {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Iam {
     pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct S3 {
+    pub(crate) domains: Vec<String>,
+}
+
+impl Default for S3 {
+    fn default() -> Self {
+        Self { domains: vec!["localhost".into(), "s3.localhost".into()] }
+    }
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -14,6 +14,7 @@ use control::{
     Hooks, ImageName, ImageSpec, Logging, MicrovmId, OsCapabilities, Outside, Quotas, RoleArn,
     SystemClock, VmAttachment,
 };
+use objects::Objects;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -46,7 +47,8 @@ impl BackDoor for Wall {
     async fn detach(&self, _id: &MicrovmId) {}
 }
 
-/// Users besides the operator: one without any right, and one whose rights a denial cuts.
+/// Users besides the operator: one without any right, one whose rights a denial cuts, and one who
+/// may read a bucket.
 fn users() -> Vec<UserConfig> {
     let user = |name: &str, key: &str, policies: &[&str]| UserConfig {
         name: name.into(),
@@ -71,6 +73,14 @@ fn users() -> Vec<UserConfig> {
             &[r#"{"Version":"2012-10-17","Statement":[
                 {"Effect":"Allow","Action":"lambda:*","Resource":"*"},
                 {"Effect":"Deny","Action":"lambda:TerminateMicrovm","Resource":"*"}]}"#],
+        ),
+        user(
+            "reader",
+            "AKIAREADERREADERREAD",
+            &[r#"{"Version":"2012-10-17","Statement":[
+                {"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::first/*"},
+                {"Effect":"Allow","Action":"s3:ListBucket","Resource":"arn:aws:s3:::first",
+                 "Condition":{"StringEquals":{"s3:prefix":"to"}}}]}"#],
         ),
     ]
 }
@@ -99,9 +109,12 @@ impl World {
         let settings = AuthSettings { region, account, clock_skew: CLOCK_SKEW, clock, iam };
         let authenticator = Authenticator::new(settings, control.credentials().clone()).unwrap();
         let (authenticator, calls) = (Arc::new(authenticator), TaskTracker::new());
+        let objects = Arc::new(Objects::open(&data.path().join("objects")).await.unwrap());
         let state = AwsState {
             control: control.clone(),
             authenticator,
+            objects,
+            s3_domains: vec!["localhost".to_owned()],
             throttles: Arc::new(Throttles::new(rates)),
             calls: calls.clone(),
         };

@@ -22,6 +22,7 @@ mod server;
 mod service;
 mod shape;
 mod sigv4;
+mod ssm;
 mod sts;
 mod tags;
 mod throttle;
@@ -59,4 +60,5 @@ static SERVICES: &[&service::Service] = &[
     &secrets::SERVICE,
     &sts::SERVICE,
     &logs::SERVICE,
+    &ssm::SERVICE,
 ];

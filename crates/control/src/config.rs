@@ -24,6 +24,8 @@ pub struct ControlConfig {
     pub standby_image: Option<ImageName>,
     /// How often what is is compared with what should be.
     pub reconcile_every: Duration,
+    /// Messages of all log groups together, in bytes; beyond it, the oldest go.
+    pub logs_bytes_max: u64,
     /// How long terminated MicroVMs stay listed.
     pub terminated_retention: Duration,
     /// Environment of every app, besides what names the image. Wins over the image's own.
@@ -99,6 +101,7 @@ impl ControlConfig {
             quotas: Quotas::default(),
             standby_image: None,
             reconcile_every: Duration::from_secs(60),
+            logs_bytes_max: 2 << 30,
             terminated_retention: Duration::from_secs(7 * 24 * 3600),
             platform_environment: vec![
                 ("AWS_ENDPOINT_URL".to_owned(), "http://10.0.0.1:7420".to_owned()),

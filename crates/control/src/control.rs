@@ -4,12 +4,13 @@ use crate::{
     ArtifactSource, BackDoor, Clock, Connectors, ControlConfig, ControlError, Credentials,
     IMAGE_MEMORY_MIB, ImageArn, ImageBuilder, ImageName, Images, Inspection, Logs, Microvm,
     MicrovmEvent, MicrovmFilter, MicrovmId, MicrovmOrigin, MicrovmState, Page, PageRequest,
-    ProxyTokens, RunMicrovm, Secrets, Tags, TimelineEntry, Timestamp,
+    Parameters, ProxyTokens, RunMicrovm, Secrets, Tags, TimelineEntry, Timestamp,
     clock::SteadyClock,
     engine_events::{self, Sources},
     fleet::{Fleet, Parts},
     keeper::has_guest,
     life::{Event, Phase},
+    log_retention::LogRetention,
     reconcile, run,
     seal::KeyFile,
     store::{MicrovmRow, Store},
@@ -50,6 +51,7 @@ pub struct Control {
     connectors: Connectors,
     tags: Tags,
     secrets: Secrets,
+    parameters: Parameters,
     proxy_tokens: Arc<ProxyTokens>,
     /// Ends the log writer, after everyone who has something to write.
     stop_writing: CancellationToken,
@@ -73,7 +75,14 @@ impl Control {
             Logs::open(store.clone(), outside.clock.clone(), stop_writing.clone()).await?;
         let writing = TaskTracker::new();
         writing.spawn(writer);
+        let retention = LogRetention {
+            store: store.clone(),
+            clock: outside.clock.clone(),
+            bytes_max: config.logs_bytes_max,
+        };
+        writing.spawn(retention.repeat(stop_writing.clone()));
         let secrets = Secrets::new(store.clone(), &key, outside.clock.clone(), &config);
+        let parameters = Parameters::new(store.clone(), &key, outside.clock.clone(), &config);
         let proxy_tokens = Arc::new(ProxyTokens::new(&key, outside.clock.clone()));
         let on_drop = [stop.clone().drop_guard(), stop_writing.clone().drop_guard()];
         let (ended, ended_seen) = mpsc::unbounded_channel();
@@ -96,6 +105,7 @@ impl Control {
             fleet,
             images,
             secrets,
+            parameters,
             proxy_tokens,
             stop_writing,
             writing,
@@ -163,6 +173,10 @@ impl Control {
     /// Tokens of the VMs' endpoints.
     pub fn proxy_tokens(&self) -> &Arc<ProxyTokens> {
         &self.proxy_tokens
+    }
+
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
     }
 
     pub fn logs(&self) -> &Logs {

@@ -115,6 +115,18 @@ pub enum ControlError {
     #[error("{0}")]
     BadSecretRequest(String),
 
+    // Parameters
+    #[error("there is no parameter {0}")]
+    ParameterNotFound(String),
+    #[error("parameter {0} has no such version")]
+    ParameterVersionNotFound(String),
+    #[error("there is a parameter {0} already")]
+    ParameterExists(String),
+    #[error("parameter {0} has as many versions as there may be, and the oldest has a label")]
+    ParameterVersionsFull(String),
+    #[error("{0}")]
+    BadParameter(String),
+
     // Logs
     #[error("The specified log group does not exist: {0}")]
     LogGroupNotFound(LogGroup),

@@ -31,10 +31,12 @@ mod images;
 mod ingress;
 mod keeper;
 mod life;
+mod log_retention;
 mod log_target;
 mod log_writer;
 mod logs;
 mod microvm;
+mod parameters;
 mod proxy_token;
 mod reconcile;
 mod run;
@@ -82,6 +84,10 @@ pub use microvm::{
     AutoResume, IdlePolicy, Inspection, LogTarget, Logging, MAXIMUM_DURATION, Mark, Microvm,
     MicrovmEvent, MicrovmFilter, MicrovmOrigin, MicrovmState, Page, PageRequest,
     RUN_HOOK_PAYLOAD_BYTES_MAX, RunMicrovm, TimelineEntry,
+};
+pub use parameters::{
+    Existing, Parameter, ParameterAbout, ParameterName, ParameterTier, ParameterType, Parameters,
+    PutParameter, VersionSelector,
 };
 pub use proxy_token::{
     BadToken, Grant, Ingress, ProxyTokens, Reach, TOKEN_CHARS_MAX, TOKEN_LIFE_MAX,

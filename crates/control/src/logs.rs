@@ -5,7 +5,7 @@ use crate::{
     log_writer::{JOBS_WAITING_MAX, Job, LogWriter},
     store::{Absent, EventKey, NewEvents, Store},
 };
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 pub struct LogGroupInfo {
     pub group: LogGroup,
     pub created_at: Timestamp,
+    /// None: events are kept for ever.
+    pub retention_days: Option<u32>,
     pub stored_bytes: u64,
 }
 
@@ -124,6 +126,9 @@ pub struct FilterEvents {
     pub page: PageRequest,
 }
 
+/// Most tags of a log group, as on AWS.
+const LOG_TAGS_MAX: usize = 50;
+
 /// Batches that a slow subscriber may be behind.
 const SUBSCRIBER_BATCHES_MAX: usize = 1024;
 
@@ -166,6 +171,61 @@ impl Logs {
     /// [`ControlError::LogGroupNotFound`].
     pub async fn delete_group(&self, group: &LogGroup) -> Result<(), ControlError> {
         self.store.delete_log_group(group).await
+    }
+
+    /// For how long events are kept; none: for ever. Older ones are gone within minutes.
+    ///
+    /// # Errors
+    /// [`ControlError::LogGroupNotFound`].
+    pub async fn set_retention(
+        &self,
+        group: &LogGroup,
+        days: Option<u32>,
+    ) -> Result<(), ControlError> {
+        self.store.set_log_retention(group, days).await
+    }
+
+    /// # Errors
+    /// [`ControlError::LogGroupNotFound`].
+    pub async fn tags(&self, group: &LogGroup) -> Result<BTreeMap<String, String>, ControlError> {
+        self.store.log_group_tags(group).await
+    }
+
+    /// Sets tags beside those that are there.
+    ///
+    /// # Errors
+    /// [`ControlError::LogGroupNotFound`], [`ControlError::TooManyTags`].
+    pub async fn tag(
+        &self,
+        group: &LogGroup,
+        new: BTreeMap<String, String>,
+    ) -> Result<(), ControlError> {
+        let change = |tags: &mut BTreeMap<String, String>| {
+            tags.extend(new);
+            if tags.len() > LOG_TAGS_MAX {
+                return Err(ControlError::TooManyTags { max: LOG_TAGS_MAX });
+            }
+            Ok(())
+        };
+        self.store.change_log_group_tags(group, change).await
+    }
+
+    /// # Errors
+    /// [`ControlError::LogGroupNotFound`].
+    pub async fn untag(&self, group: &LogGroup, keys: &[String]) -> Result<(), ControlError> {
+        let change = |tags: &mut BTreeMap<String, String>| {
+            tags.retain(|key, _| !keys.contains(key));
+            Ok(())
+        };
+        self.store.change_log_group_tags(group, change).await
+    }
+
+    /// With its events.
+    ///
+    /// # Errors
+    /// [`ControlError::LogGroupNotFound`], [`ControlError::LogStreamNotFound`].
+    pub async fn delete_stream(&self, target: &LogTarget) -> Result<(), ControlError> {
+        self.store.delete_log_stream(target).await
     }
 
     /// # Errors

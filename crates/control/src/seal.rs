@@ -33,6 +33,7 @@ pub(crate) struct KeyFile {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Purpose {
     SecretValue,
+    ParameterValue,
     SessionToken,
     ProxyToken,
 }
@@ -41,6 +42,7 @@ impl Purpose {
     const fn label(self) -> &'static [u8] {
         match self {
             Self::SecretValue => b"warren secret value 1",
+            Self::ParameterValue => b"warren parameter value 1",
             Self::SessionToken => b"warren session token 1",
             Self::ProxyToken => b"warren proxy token 1",
         }

@@ -31,6 +31,9 @@ pub const STAGE_PREVIOUS: &str = "AWSPREVIOUS";
 /// Stage of a version that is being prepared.
 pub const STAGE_PENDING: &str = "AWSPENDING";
 
+/// Most tags of a secret, as on AWS.
+const SECRET_TAGS_MAX: usize = 50;
+
 /// Longest value in bytes.
 pub const SECRET_BYTES_MAX: usize = 65_536;
 
@@ -277,6 +280,92 @@ impl Secrets {
         let found = self.find(secret).await?;
         self.store.mark_secret(&found.name, None).await?;
         self.describe(secret).await
+    }
+
+    /// Moves a stage to a version, or takes it away. Who moves it says where it is now.
+    ///
+    /// # Errors
+    /// [`ControlError::SecretNotFound`], [`ControlError::SecretDeleted`],
+    /// [`ControlError::SecretVersionNotFound`], [`ControlError::BadSecretRequest`].
+    pub async fn move_stage(
+        &self,
+        secret: &str,
+        stage: &str,
+        from: Option<&str>,
+        to: Option<&str>,
+    ) -> Result<(), ControlError> {
+        let found = self.find_usable(secret).await?;
+        let stages = self.store.secret_stages(&found.name).await?;
+        let holder = stages.iter().find(|(name, _)| name == stage).map(|(_, id)| id.as_str());
+        let refused = |why: String| Err(ControlError::BadSecretRequest(why));
+        match (holder, from, to) {
+            (_, None, None) => {
+                return refused("Name a version to move the staging label to or from.".to_owned());
+            }
+            (Some(holder), from, _) if from != Some(holder) && to != Some(holder) => {
+                return refused(format!(
+                    "The parameter RemoveFromVersionId can't be empty or another. Staging label \
+                     {stage} is currently attached to version {holder}, so you must explicitly \
+                     reference that version in RemoveFromVersionId."
+                ));
+            }
+            (None, Some(from), _) => {
+                return refused(format!(
+                    "The staging label {stage} isn't attached to version {from}."
+                ));
+            }
+            (_, _, None) if stage == STAGE_CURRENT => {
+                return refused(format!(
+                    "You can only move staging label {STAGE_CURRENT} to a different secret \
+                     version. It can't be completely removed."
+                ));
+            }
+            (_, _, _) => {}
+        }
+        if let Some(to) = to
+            && self.store.secret_version(&found.name, to).await?.is_none()
+        {
+            let (name, what) = (found.name.to_string(), format!("VersionId {to}"));
+            return Err(ControlError::SecretVersionNotFound { name, what });
+        }
+        self.store.set_secret_stage(&found.name, stage, to, self.clock.now()).await
+    }
+
+    /// Every version that is kept: id, time of its making, stages.
+    ///
+    /// # Errors
+    /// [`ControlError::SecretNotFound`].
+    pub async fn versions(
+        &self,
+        secret: &str,
+    ) -> Result<Vec<(String, Timestamp, Vec<String>)>, ControlError> {
+        let found = self.find(secret).await?;
+        let stages = self.store.secret_stages(&found.name).await?;
+        let versions = self.store.secret_versions(&found.name).await?.into_iter();
+        let with_stages = versions.map(|(id, created_at)| {
+            let stages = stages.iter().filter(|(_, of)| *of == id);
+            let stages = stages.map(|(stage, _)| stage.clone()).collect();
+            (id, created_at, stages)
+        });
+        Ok(with_stages.collect())
+    }
+
+    /// Replaces description and tags, where they are given.
+    ///
+    /// # Errors
+    /// [`ControlError::SecretNotFound`], [`ControlError::SecretDeleted`],
+    /// [`ControlError::TooManyTags`].
+    pub async fn describe_anew(
+        &self,
+        secret: &str,
+        description: Option<&str>,
+        tags: Option<&BTreeMap<String, String>>,
+    ) -> Result<(), ControlError> {
+        let found = self.find_usable(secret).await?;
+        if tags.is_some_and(|tags| tags.len() > SECRET_TAGS_MAX) {
+            return Err(ControlError::TooManyTags { max: SECRET_TAGS_MAX });
+        }
+        self.store.describe_secret_anew(&found.name, description, tags, self.clock.now()).await
     }
 
     async fn find(&self, secret: &str) -> Result<SecretRow, ControlError> {

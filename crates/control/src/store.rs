@@ -15,8 +15,10 @@ mod checkpoints;
 mod connectors;
 mod image_documents;
 mod images;
+mod log_groups;
 mod logs;
 mod microvms;
+mod parameters;
 mod reckoning;
 mod secrets;
 mod tags;
@@ -31,6 +33,7 @@ pub(crate) use image_documents::ImageDocument;
 pub(crate) use images::{ImageContent, VersionRow};
 pub(crate) use logs::{Absent, EventKey, NewEvents};
 pub(crate) use microvms::{Claim, MicrovmRow, NewMark};
+pub(crate) use parameters::ParameterRow;
 pub(crate) use secrets::{SecretRow, SecretVersionRow};
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{

@@ -168,3 +168,50 @@ async fn output_goes_to_another_group_or_nowhere_where_that_was_asked_for() {
     // The first one holds the build's output.
     assert_eq!(names, ["/aws/lambda-microvms/worker", "/other"]);
 }
+
+#[tokio::test]
+async fn events_go_when_their_retention_is_over() {
+    let house = House::empty().await;
+    let logs = house.control.logs();
+    let now = house.clock.now();
+    logs.create_group(&target("a").group).await.unwrap();
+    logs.create_stream(&target("a")).await.unwrap();
+    let hour = std::time::Duration::from_secs(3600);
+    let record = |at: Timestamp| LogRecord { at, message: "kept?".to_owned() };
+    logs.put(&target("a"), vec![record(now.minus(hour * 25)), record(now)]).await.unwrap();
+    logs.set_retention(&target("a").group, Some(1)).await.unwrap();
+    house.clock.advance(hour);
+    let left = async || {
+        let query = GetEvents {
+            target: target("a"),
+            span: TimeSpan::default(),
+            start: Direction::Forward,
+            token: None,
+            events_max: 10,
+        };
+        house.control.logs().get(query).await.unwrap().events
+    };
+    house.eventually(async || left().await.len() == 1).await;
+    assert_eq!(left().await[0].at, now);
+    let info = &logs.groups(None, page(1, None)).await.unwrap().items[0];
+    assert_eq!((info.retention_days, info.stored_bytes), (Some(1), 5));
+}
+
+#[tokio::test]
+async fn the_oldest_events_go_where_there_are_too_many() {
+    let dir = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    let mut config = control::ControlConfig::new(dir.path());
+    config.logs_bytes_max = 10;
+    let engine = std::sync::Arc::new(control::testing::FakeEngine::new());
+    let clock = std::sync::Arc::new(control::testing::ManualClock::new());
+    let house = House::configured(dir, engine, clock, config).await;
+    let logs = house.control.logs();
+    logs.create_group(&target("a").group).await.unwrap();
+    logs.create_stream(&target("a")).await.unwrap();
+    logs.put(&target("a"), records(1..=9)).await.unwrap();
+    house.clock.advance(std::time::Duration::from_secs(3600));
+    let stored = async || {
+        house.control.logs().groups(None, page(1, None)).await.unwrap().items[0].stored_bytes
+    };
+    house.eventually(async || stored().await == 8).await;
+}

@@ -69,7 +69,7 @@ async fn run(call: Call) -> Result<Reply, ApiError> {
         })
         .map(|info| {
             let arn = arn(&call, info.group.as_str());
-            json!({
+            let mut group = json!({
                 "logGroupName": info.group.as_str(),
                 "creationTime": info.created_at.ms(),
                 "metricFilterCount": 0,
@@ -77,7 +77,11 @@ async fn run(call: Call) -> Result<Reply, ApiError> {
                 "logGroupArn": arn,
                 "storedBytes": info.stored_bytes,
                 "logGroupClass": "STANDARD",
-            })
+            });
+            if let (Some(days), Some(members)) = (info.retention_days, group.as_object_mut()) {
+                members.insert("retentionInDays".to_owned(), json!(days));
+            }
+            group
         })
         .collect();
     let mut reply = json!({ "logGroups": groups });

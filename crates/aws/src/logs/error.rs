@@ -23,6 +23,7 @@ pub(super) fn from_control(error: ControlError) -> ApiError {
         E::LogStreamNotFound { .. } => missing("log stream"),
         E::LogGroupExists(_) => exists("log group"),
         E::LogStreamExists { .. } => exists("log stream"),
+        E::TooManyTags { .. } => ApiError::bad("TooManyTagsException", error.to_string()),
         E::BadPageToken => parameter("The specified nextToken is invalid."),
         E::BadId(_) => parameter(error.to_string()),
         // MicroVMs and secrets are not asked here; the rest is ours to mend.

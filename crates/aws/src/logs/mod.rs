@@ -4,6 +4,7 @@
 mod create_log_group;
 mod create_log_stream;
 mod delete_log_group;
+mod delete_log_stream;
 mod describe_log_groups;
 mod describe_log_streams;
 mod error;
@@ -12,7 +13,9 @@ mod get_log_events;
 mod group;
 mod pattern;
 mod put_log_events;
+mod retention;
 mod shapes;
+mod tags;
 
 use crate::{protocol::Protocol, service::Service};
 
@@ -33,6 +36,12 @@ pub(crate) static SERVICE: Service = Service {
         &get_log_events::OPERATION,
         &filter_log_events::OPERATION,
         &delete_log_group::OPERATION,
+        &delete_log_stream::OPERATION,
+        &retention::PUT,
+        &retention::DELETE,
+        &tags::TAG,
+        &tags::UNTAG,
+        &tags::LIST,
     ],
     unavailable: &[],
 };

@@ -29,7 +29,9 @@ pub(super) fn from_control(error: ControlError) -> ApiError {
             "InvalidRequestException",
             "You can't perform this operation on the secret because it was marked for deletion.",
         ),
-        E::BadSecretRequest(_) | E::BadId(_) => parameter(error.to_string()),
+        E::BadSecretRequest(_) | E::BadId(_) | E::TooManyTags { .. } => {
+            parameter(error.to_string())
+        }
         E::BadPageToken => ApiError::bad("InvalidNextTokenException", error.to_string()),
         // MicroVMs and logs are not asked here; the rest is ours to mend.
         _ => ApiError::internal("InternalServiceError", &error),

@@ -12,9 +12,9 @@ use crate::{
     shape::{Member, Shape},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use control::{SecretSelector, SecretValue};
+use control::{OpenedSecret, SecretSelector, SecretValue};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 static INPUT: Shape = Shape::Structure(&[
     Member::required("SecretId", &SECRET_ID),
@@ -44,16 +44,21 @@ async fn run(call: Call) -> Result<Reply, ApiError> {
     let which = SecretSelector { version_id: input.version_id, stage: input.version_stage };
     let secrets = call.state.control.secrets();
     let secret = secrets.get(&input.secret_id, which).await.map_err(from_control)?;
+    Ok(Reply::ok(opened(secret)))
+}
+
+/// A version with its value.
+pub(super) fn opened(secret: OpenedSecret) -> Value {
     let (member, value) = match secret.value {
         SecretValue::Text(text) => ("SecretString", text),
         SecretValue::Binary(bytes) => ("SecretBinary", BASE64_STANDARD.encode(bytes)),
     };
-    Ok(Reply::ok(json!({
+    json!({
         "ARN": secret.version.arn,
         "Name": secret.version.name.as_str(),
         "VersionId": secret.version.version_id,
         "VersionStages": secret.version.stages,
         "CreatedDate": secret.created_at.seconds(),
         member: value,
-    })))
+    })
 }

@@ -30,7 +30,7 @@ static VALUE: Shape = Shape::matching(0, 512, r"^\!?[a-zA-Z0-9 :_@\/\+\=\.\-\!]*
 static VALUES: Shape = Shape::List { min: 1, max: 10, of: &VALUE };
 static FILTER: Shape =
     Shape::Structure(&[Member::optional("Key", &KEY), Member::optional("Values", &VALUES)]);
-static FILTERS: Shape = Shape::List { min: 0, max: 10, of: &FILTER };
+pub(super) static FILTERS: Shape = Shape::List { min: 0, max: 10, of: &FILTER };
 static INPUT: Shape = Shape::Structure(&[
     Member::unavailable("IncludePlannedDeletion"),
     Member::optional("MaxResults", &RESULTS),
@@ -54,7 +54,7 @@ struct Input {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Filter {
+pub(super) struct Filter {
     key: Option<String>,
     #[serde(default)]
     values: Vec<String>,
@@ -83,7 +83,7 @@ async fn run(call: Call) -> Result<Reply, ApiError> {
 
 impl Filter {
     /// One of the values fits; one that begins with `!` must not.
-    fn fits(&self, secret: &Secret) -> bool {
+    pub(super) fn fits(&self, secret: &Secret) -> bool {
         self.values.is_empty()
             || self.values.iter().any(|value| match value.strip_prefix('!') {
                 Some(unwanted) => !self.fits_value(secret, unwanted),

@@ -14,7 +14,7 @@ pub(super) static STAGES: Shape = Shape::List { min: 1, max: 20, of: &STAGE };
 pub(super) static VERSION_ID: Shape = Shape::text(32, 64);
 pub(super) static BOOLEAN: Shape = Shape::Boolean;
 
-static TAG_KEY: Shape = Shape::text(1, 128);
+pub(super) static TAG_KEY: Shape = Shape::text(1, 128);
 static TAG_VALUE: Shape = Shape::text(0, 256);
 static TAG: Shape =
     Shape::Structure(&[Member::optional("Key", &TAG_KEY), Member::optional("Value", &TAG_VALUE)]);

@@ -1,8 +1,7 @@
-//! `UpdateSecret`: here, a new current value. A description cannot be changed yet, and is refused
-//! rather than passed over.
+//! `UpdateSecret`: a new description, a new current value, or both.
 
 use super::{
-    error::{from_control, parameter},
+    error::from_control,
     secret_id::authorized_secret,
     shapes::{BINARY, DESCRIPTION, SECRET_ID, STRING, TOKEN},
     value::ValueInput,
@@ -43,8 +42,10 @@ struct Input {
 async fn run(call: Call) -> Result<Reply, ApiError> {
     let input: Input = call.input()?;
     let secret = authorized_secret(&call, &input.secret_id).await?;
-    if input.description.is_some_and(|new| Some(new) != secret.description) {
-        return Err(parameter("The description of a secret cannot be changed in this Warren."));
+    if let Some(description) = &input.description {
+        let secrets = call.state.control.secrets();
+        let described = secrets.describe_anew(&secret.arn, Some(description), None).await;
+        described.map_err(from_control)?;
     }
     let mut reply = json!({ "ARN": secret.arn, "Name": secret.name.as_str() });
     if let Some(value) = input.value.value()? {

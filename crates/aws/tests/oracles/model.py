@@ -8,7 +8,7 @@ import json
 from botocore.session import get_session
 
 SERVICES = {"lambda": ["lambda-microvms", "lambda-core"], "secretsmanager": ["secretsmanager"],
-            "sts": ["sts"], "logs": ["logs"]}
+            "sts": ["sts"], "logs": ["logs"], "ssm": ["ssm"]}
 
 
 def shape(of):
@@ -51,6 +51,9 @@ def main():
         for name in names:
             model = session.get_service_model(name)
             for operation in model.operation_names:
+                # The rest of SSM manages machines, with shapes that hold themselves.
+                if name == "ssm" and not ("Parameter" in operation or "Tags" in operation):
+                    continue
                 described = model.operation_model(operation)
                 http = described.http
                 operations[operation] = {

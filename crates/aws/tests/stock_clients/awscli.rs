@@ -12,7 +12,6 @@ const GROUP: &str = "/aws/lambda-microvms/followed";
 /// Goes in eight parts.
 const LARGE_BYTES: u32 = 64 * 1024 * 1024;
 
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_commands_of_the_guide_work_as_written() {
     let world = World::start().await;
@@ -170,7 +169,7 @@ async fn aws_s3_copies_lists_syncs_and_removes() {
         assert!(listed.contains("PRE tree/") && listed.contains("67108864 large"), "{listed}");
         let all = aws(&["ls", &uri(""), "--recursive", "--summarize"]).await;
         assert!(all.contains("tree/sub/b c+d.txt") && all.contains("Total Objects: 5"), "{all}");
-        aws(&["rm", &uri("tree"), "--recursive", "--exclude", "*", "--include", "*/sub/*"]).await;
+        aws(&["rm", &uri("tree"), "--recursive", "--exclude", "*", "--include", "sub/*"]).await;
         let left = aws(&["ls", &uri("tree/"), "--recursive"]).await;
         assert!(left.trim().ends_with("tree/a.txt") && left.lines().count() == 1, "{left}");
         aws(&["mv", &uri("tree/a.txt"), &uri("moved")]).await;

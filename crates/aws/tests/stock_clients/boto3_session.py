@@ -441,6 +441,92 @@ def secrets(sm):
     fails("ResourceNotFoundException", sm.describe_secret, SecretId="short")
 
 
+def secret_versions(sm):
+    name = "warren/staged"
+    first = sm.create_secret(Name=name, SecretString="1", Description="old")["VersionId"]
+    second = sm.put_secret_value(SecretId=name, SecretString="2", VersionStages=["MINE"])["VersionId"]
+    fails("InvalidParameterException", sm.update_secret_version_stage, SecretId=name, VersionStage="AWSCURRENT",
+          MoveToVersionId=second, text=f"is currently attached to version {first}")
+    fails("InvalidParameterException", sm.update_secret_version_stage, SecretId=name, VersionStage="AWSCURRENT",
+          RemoveFromVersionId=first, text="can't be completely removed")
+    sm.update_secret_version_stage(SecretId=name, VersionStage="AWSCURRENT", MoveToVersionId=second, RemoveFromVersionId=first)
+    assert sm.get_secret_value(SecretId=name)["SecretString"] == "2"
+    assert sm.get_secret_value(SecretId=name, VersionStage="AWSPREVIOUS")["VersionId"] == first
+    sm.update_secret_version_stage(SecretId=name, VersionStage="MINE", RemoveFromVersionId=second)
+    stages = {version["VersionId"]: version["VersionStages"] for version in sm.list_secret_version_ids(SecretId=name)["Versions"]}
+    assert stages == {first: ["AWSPREVIOUS"], second: ["AWSCURRENT"]}, stages
+    sm.update_secret(SecretId=name, Description="new")
+    sm.tag_resource(SecretId=name, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}])
+    sm.untag_resource(SecretId=name, TagKeys=["a"])
+    described = sm.describe_secret(SecretId=name)
+    assert described["Description"] == "new" and described["Tags"] == [{"Key": "b", "Value": "2"}], described
+    batch = sm.batch_get_secret_value(SecretIdList=[name, "none"])
+    assert [value["SecretString"] for value in batch["SecretValues"]] == ["2"], batch
+    assert batch["Errors"][0]["ErrorCode"] == "ResourceNotFoundException", batch
+    assert len(sm.batch_get_secret_value(Filters=[{"Key": "name", "Values": [name]}])["SecretValues"]) == 1
+    password = sm.get_random_password(PasswordLength=4, ExcludePunctuation=True, IncludeSpace=True)["RandomPassword"]
+    assert len(password) == 4 and " " in password and any(c.isdigit() for c in password), password
+    assert sm.get_random_password(ExcludeCharacters="abc")["RandomPassword"].isprintable()
+    sm.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
+
+
+def parameters(ssm):
+    arn = "arn:aws:ssm:us-east-1:000000000000:parameter"
+    put = ssm.put_parameter(Name="/app/db/host", Value="a.example", Type="String", Description="where", Tags=[{"Key": "k", "Value": "v"}])
+    assert put["Version"] == 1 and put["Tier"] == "Standard", put
+    fails("ParameterAlreadyExists", ssm.put_parameter, Name="/app/db/host", Value="b", Type="String", http=400)
+    fails("HierarchyTypeMismatchException", ssm.put_parameter, Name="/app/db/host", Value="b", Type="StringList", Overwrite=True)
+    assert ssm.put_parameter(Name="/app/db/host", Value="b.example", Overwrite=True)["Version"] == 2
+    ssm.put_parameter(Name="/app/db/password", Value="s3cret", Type="SecureString")
+    ssm.put_parameter(Name="/app/names", Value="a,b", Type="StringList", AllowedPattern="[a-z,]+")
+    ssm.put_parameter(Name="plain", Value="x", Type="String")
+    fails("ParameterPatternMismatchException", ssm.put_parameter, Name="/x", Value="X", Type="String", AllowedPattern="[a-z]+")
+    fails("ValidationException", ssm.put_parameter, Name="/x", Value="x", text="A parameter type is required")
+    fails("ValidationException", ssm.put_parameter, Name="aws/x", Value="x", Type="String", http=400)
+    fails("ValidationException", ssm.put_parameter, Name="/x", Value="x" * 4097, Type="String", text="4096")
+    assert ssm.put_parameter(Name="/large", Value="x" * 4097, Type="String", Tier="Intelligent-Tiering")["Tier"] == "Advanced"
+
+    one = ssm.get_parameter(Name="/app/db/host")["Parameter"]
+    assert one["Value"] == "b.example" and one["ARN"] == f"{arn}/app/db/host" and one["DataType"] == "text", one
+    assert isinstance(one["LastModifiedDate"], datetime.datetime)
+    old = ssm.get_parameter(Name="/app/db/host:1")["Parameter"]
+    assert old["Value"] == "a.example" and old["Selector"] == ":1", old
+    assert ssm.get_parameter(Name=f"{arn}/app/db/host")["Parameter"]["Version"] == 2
+    assert ssm.get_parameter(Name="/app/db/password", WithDecryption=True)["Parameter"]["Value"] == "s3cret"
+    assert "s3cret" not in ssm.get_parameter(Name="/app/db/password")["Parameter"]["Value"]
+    fails("ParameterNotFound", ssm.get_parameter, Name="/none", http=400)
+    fails("ParameterVersionNotFound", ssm.get_parameter, Name="/app/db/host:9")
+    several = ssm.get_parameters(Names=["plain", "/none", "/app/names"])
+    assert [p["Value"] for p in several["Parameters"]] == ["x", "a,b"] and several["InvalidParameters"] == ["/none"], several
+    by_path = lambda **more: [p["Name"] for p in ssm.get_parameters_by_path(Path="/app", **more)["Parameters"]]
+    assert by_path() == ["/app/names"], by_path()
+    assert by_path(Recursive=True) == ["/app/db/host", "/app/db/password", "/app/names"]
+    assert by_path(Recursive=True, ParameterFilters=[{"Key": "Type", "Values": ["SecureString"]}]) == ["/app/db/password"]
+    pages = ssm.get_paginator("get_parameters_by_path").paginate(Path="/app", Recursive=True, PaginationConfig={"PageSize": 1})
+    assert len([p for page in pages for p in page["Parameters"]]) == 3
+
+    labelled = ssm.label_parameter_version(Name="/app/db/host", ParameterVersion=1, Labels=["stable", "1bad"])
+    assert labelled == labelled | {"ParameterVersion": 1, "InvalidLabels": ["1bad"]}, labelled
+    assert ssm.get_parameter(Name="/app/db/host:stable")["Parameter"]["Version"] == 1
+    ssm.label_parameter_version(Name="/app/db/host", Labels=["stable"])
+    history = ssm.get_parameter_history(Name="/app/db/host")["Parameters"]
+    assert [(p["Version"], p["Labels"]) for p in history] == [(1, []), (2, ["stable"])], history
+    assert history[0]["LastModifiedUser"] == f"{ACCOUNT}:user/operator" and history[1]["Description"] == "where", history
+    assert ssm.unlabel_parameter_version(Name="/app/db/host", ParameterVersion=2, Labels=["stable"])["RemovedLabels"] == ["stable"]
+    found = lambda *filters: [p["Name"] for p in ssm.describe_parameters(ParameterFilters=list(filters))["Parameters"]]
+    assert found({"Key": "Path", "Option": "Recursive", "Values": ["/app"]}) == ["/app/db/host", "/app/db/password", "/app/names"]
+    assert found({"Key": "tag:k", "Values": ["v"]}) == ["/app/db/host"]
+    assert found({"Key": "Name", "Option": "Contains", "Values": ["pass"]}) == ["/app/db/password"]
+    ssm.add_tags_to_resource(ResourceType="Parameter", ResourceId="plain", Tags=[{"Key": "a", "Value": "b"}])
+    assert ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId="plain")["TagList"] == [{"Key": "a", "Value": "b"}]
+    ssm.remove_tags_from_resource(ResourceType="Parameter", ResourceId="plain", TagKeys=["a"])
+    assert ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId="plain")["TagList"] == []
+    ssm.delete_parameter(Name="plain")
+    fails("ParameterNotFound", ssm.delete_parameter, Name="plain")
+    gone = ssm.delete_parameters(Names=["/app/names", "/none"])
+    assert gone["DeletedParameters"] == ["/app/names"] and gone["InvalidParameters"] == ["/none"], gone
+
+
 def logs(cw):
     group, stream = "/aws/lambda-microvms/test", "2026/11/23[1.0]microvm-x"
     now = int(time.time() * 1000)
@@ -463,7 +549,25 @@ def logs(cw):
     assert streams[0]["firstEventTimestamp"] == now and streams[0]["lastEventTimestamp"] == now + 8, streams
     fails("ResourceAlreadyExistsException", cw.create_log_group, logGroupName=group, http=400)
     fails("ResourceNotFoundException", cw.filter_log_events, logGroupName="/none", text="The specified log group does not exist.")
-    fails("InvalidParameterException", cw.filter_log_events, logGroupName=group, filterPattern="{ $.a = 1 }")
+    fails("InvalidParameterException", cw.filter_log_events, logGroupName=group, filterPattern="{ $.a }", text="a comparison is expected")
+    events = [{"timestamp": now + 20, "message": json.dumps({"level": "ERROR", "code": 500})},
+              {"timestamp": now + 21, "message": json.dumps({"level": "INFO", "code": 200})}]
+    cw.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+    for pattern, count in [('{ $.level = "ERROR" && $.code >= 500 }', 1), ("{ $.code = * }", 2), ("[word=line, number>3, ...]", 5),
+                           ("%line [0-3]%", 4)]:
+        matches = cw.filter_log_events(logGroupName=group, filterPattern=pattern)["events"]
+        assert len(matches) == count, (pattern, matches)
+    cw.put_retention_policy(logGroupName=group, retentionInDays=7)
+    assert cw.describe_log_groups(logGroupNamePrefix=group)["logGroups"][0]["retentionInDays"] == 7
+    fails("InvalidParameterException", cw.put_retention_policy, logGroupName=group, retentionInDays=8)
+    cw.delete_retention_policy(logGroupName=group)
+    assert "retentionInDays" not in cw.describe_log_groups(logGroupNamePrefix=group)["logGroups"][0]
+    arn = f"arn:aws:logs:us-east-1:000000000000:log-group:{group}"
+    cw.tag_resource(resourceArn=arn, tags={"a": "1", "b": "2"})
+    cw.untag_resource(resourceArn=arn, tagKeys=["a"])
+    assert cw.list_tags_for_resource(resourceArn=arn)["tags"] == {"b": "2"}
+    cw.delete_log_stream(logGroupName=group, logStreamName=stream)
+    fails("ResourceNotFoundException", cw.delete_log_stream, logGroupName=group, logStreamName=stream)
     cw.delete_log_group(logGroupName=group)
     fails("ResourceNotFoundException", cw.delete_log_group, logGroupName=group)
 
@@ -534,6 +638,8 @@ def without_rights(microvm):
     group = {"logGroupName": "/x"}
     stream = group | {"logStreamName": "s"}
     of_vm, of_image = {"microvmIdentifier": microvm}, {"imageIdentifier": IMAGE}
+    of_group = {"resourceArn": "arn:aws:logs:us-east-1:000000000000:log-group:/x"}
+    named, tagged = {"Name": "/x"}, {"ResourceType": "Parameter", "ResourceId": "/x"}
     of_version = of_image | {"imageVersion": "1.0"}
     calls = {
         "lambda-microvms": {
@@ -558,12 +664,26 @@ def without_rights(microvm):
             "create_secret": {"Name": "x", "SecretString": "x"}, "put_secret_value": {"SecretId": "x", "SecretString": "x"},
             "get_secret_value": {"SecretId": "warren/environment-key"}, "describe_secret": {"SecretId": "none"},
             "list_secrets": {}, "update_secret": {"SecretId": "x"}, "delete_secret": {"SecretId": "x"},
-            "restore_secret": {"SecretId": "x"},
+            "restore_secret": {"SecretId": "x"}, "update_secret_version_stage": {"SecretId": "x", "VersionStage": "y"},
+            "list_secret_version_ids": {"SecretId": "x"}, "batch_get_secret_value": {"SecretIdList": ["x"]},
+            "get_random_password": {}, "tag_resource": {"SecretId": "x", "Tags": []},
+            "untag_resource": {"SecretId": "x", "TagKeys": []},
         },
         "logs": {
             "create_log_group": group, "create_log_stream": stream, "describe_log_groups": {}, "describe_log_streams": group,
             "put_log_events": stream | {"logEvents": [{"timestamp": 1, "message": "x"}]}, "get_log_events": stream,
-            "filter_log_events": group, "delete_log_group": group,
+            "filter_log_events": group, "delete_log_group": group, "delete_log_stream": stream,
+            "put_retention_policy": group | {"retentionInDays": 1}, "delete_retention_policy": group,
+            "tag_resource": of_group | {"tags": {"a": "b"}}, "untag_resource": of_group | {"tagKeys": ["a"]},
+            "list_tags_for_resource": of_group,
+        },
+        "ssm": {
+            "put_parameter": named | {"Value": "x", "Type": "String"}, "get_parameter": named, "delete_parameter": named,
+            "get_parameters": {"Names": ["/x"]}, "delete_parameters": {"Names": ["/x"]}, "get_parameters_by_path": {"Path": "/x"},
+            "get_parameter_history": named, "describe_parameters": {}, "label_parameter_version": named | {"Labels": ["l"]},
+            "unlabel_parameter_version": named | {"ParameterVersion": 1, "Labels": ["l"]},
+            "add_tags_to_resource": tagged | {"Tags": []}, "remove_tags_from_resource": tagged | {"TagKeys": []},
+            "list_tags_for_resource": tagged,
         },
         "sts": {"assume_role": {"RoleArn": f"{ACCOUNT}:role/warren-launcher", "RoleSessionName": "me"}},
     }
@@ -578,7 +698,8 @@ def without_rights(microvm):
 def unknown_services():
     fails("UnknownOperationException", client("lambda").list_functions, http=404)
     fails("UnknownOperationException", client("dynamodb").list_tables, http=400)
-    fails("UnknownOperationException", client("secretsmanager").get_random_password, http=400)
+    fails("UnknownOperationException", client("secretsmanager").rotate_secret, SecretId="x", http=400)
+    fails("UnknownOperationException", client("ssm").list_documents, http=400)
     fails("InvalidAction", client("sts").get_session_token, http=400)
     fails("InvalidAction", client("iam").list_roles, http=400)
 
@@ -594,6 +715,8 @@ def main():
     tag_errors(vms)
     connectors(client("lambda-core"), vms)
     secrets(client("secretsmanager"))
+    secret_versions(client("secretsmanager"))
+    parameters(client("ssm"))
     logs(client("logs"))
     keys = identities(vms, microvm)
     signatures(keys)

@@ -1,6 +1,8 @@
 //! Rows of log groups, streams and events.
 
-use super::{Store, at, cut_page, doing, page_start, signed, stored_id, unsigned};
+use super::{
+    Store, at, cut_page, doing, log_groups::retention, page_start, signed, stored_id, unsigned,
+};
 use crate::{
     ControlError, Direction, FilterEvents, GetEvents, LogBatch, LogEvent, LogGroup, LogGroupInfo,
     LogRecord, LogStream, LogStreamInfo, LogTarget, Page, PageRequest, StreamChoice, StreamOrder,
@@ -83,7 +85,7 @@ impl Store {
         let (start, limit) = page_start::<String>(page)?;
         let failed = doing("listing log groups");
         let rows = sqlx::query(
-            "SELECT g.name, g.created_at,
+            "SELECT g.name, g.created_at, g.retention_days,
                     (SELECT coalesce(sum(s.bytes), 0) FROM log_streams s WHERE s.group_id = g.id)
                     AS bytes
              FROM log_groups g WHERE g.name > $1 AND substr(g.name, 1, length($2)) = $2
@@ -100,6 +102,7 @@ impl Store {
             Ok(LogGroupInfo {
                 group: stored_id("a log group", LogGroup::parse(name))?,
                 created_at: at(row.try_get("created_at").map_err(&failed)?),
+                retention_days: retention(row.try_get("retention_days").map_err(&failed)?)?,
                 stored_bytes: unsigned("a size", row.try_get("bytes").map_err(&failed)?)?,
             })
         };
@@ -294,7 +297,7 @@ async fn find_group(
         .map_err(doing("looking for a log group"))
 }
 
-async fn group_id(
+pub(super) async fn group_id(
     connection: &mut SqliteConnection,
     group: &LogGroup,
 ) -> Result<i64, ControlError> {

@@ -181,6 +181,79 @@ impl Store {
         Ok(cut_page(items, page, |secret| secret.name.to_string()))
     }
 
+    /// Moves a stage; to none: takes it away.
+    pub(crate) async fn set_secret_stage(
+        &self,
+        name: &SecretName,
+        stage: &str,
+        to: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), ControlError> {
+        let failed = doing("moving a secret's stage");
+        let mut tx = self.state.writer.begin().await.map_err(&failed)?;
+        match to {
+            Some(version_id) => move_stage(&mut tx, name, stage, version_id).await?,
+            None => {
+                sqlx::query("DELETE FROM secret_stages WHERE name = $1 AND stage = $2")
+                    .bind(name.as_str())
+                    .bind(stage)
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(&failed)?;
+            }
+        }
+        sqlx::query("UPDATE secrets SET changed_at = $2 WHERE name = $1")
+            .bind(name.as_str())
+            .bind(now.ms())
+            .execute(&mut *tx)
+            .await
+            .map_err(&failed)?;
+        tx.commit().await.map_err(&failed)
+    }
+
+    /// Id and time of every version, newest first.
+    pub(crate) async fn secret_versions(
+        &self,
+        name: &SecretName,
+    ) -> Result<Vec<(String, Timestamp)>, ControlError> {
+        let failed = doing("reading a secret's versions");
+        let rows = sqlx::query(
+            "SELECT version_id, created_at FROM secret_versions WHERE name = $1
+             ORDER BY created_at DESC, version_id",
+        )
+        .bind(name.as_str())
+        .fetch_all(&self.state.readers)
+        .await
+        .map_err(&failed)?;
+        let read = |row: &SqliteRow| {
+            let created_at = row.try_get("created_at").map_err(&failed)?;
+            Ok((row.try_get("version_id").map_err(&failed)?, at(created_at)))
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// None: as it is.
+    pub(crate) async fn describe_secret_anew(
+        &self,
+        name: &SecretName,
+        description: Option<&str>,
+        tags: Option<&std::collections::BTreeMap<String, String>>,
+        now: Timestamp,
+    ) -> Result<(), ControlError> {
+        sqlx::query(
+            "UPDATE secrets SET description = coalesce($2, description), tags = coalesce($3, tags),
+             changed_at = $4 WHERE name = $1",
+        )
+        .bind(name.as_str())
+        .bind(description)
+        .bind(tags.map(to_json))
+        .bind(now.ms())
+        .execute(&self.state.writer)
+        .await
+        .map_err(doing("writing a secret"))?;
+        Ok(())
+    }
+
     /// None: marked for no deletion any more.
     pub(crate) async fn mark_secret(
         &self,

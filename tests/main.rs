@@ -9,6 +9,7 @@ mod commands;
 mod crash;
 mod demo;
 mod failures;
+mod gateway;
 mod hostile;
 mod images;
 mod isolation;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         images::trials(&shared),
         commands::trials(&shared),
         demo::trials(&shared),
+        gateway::trials(&shared),
         failures::trials(&shared),
         crash::trials(&shared),
         leaves_nothing::trials(&shared),

@@ -99,9 +99,17 @@ impl Site {
     }
 
     fn program(&self, data_dir: &Path) -> Program {
-        self.settings(data_dir)
-            .iter()
-            .fold(Program::new(binary()), |program, (name, value)| program.env(name, value))
+        self.settled(Program::new(binary()), data_dir)
+    }
+
+    /// A program that runs the binary itself, with this site's directories and ports.
+    pub fn with_settings(&self, program: Program) -> Program {
+        self.settled(program, &self.data_dir())
+    }
+
+    fn settled(&self, program: Program, data_dir: &Path) -> Program {
+        let settings = self.settings(data_dir);
+        settings.iter().fold(program, |program, (name, value)| program.env(name, value))
     }
 
     fn settings(&self, data_dir: &Path) -> Vec<(&'static str, String)> {

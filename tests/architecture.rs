@@ -28,7 +28,7 @@ const EDGES: [(&str, &[&str]); 18] = [
     ("jail", &[]),
     ("ramguard", &[]),
     ("e2e", &["agents"]),
-    ("bench", &["e2e", "engine"]),
+    ("bench", &["control", "e2e", "engine", "gateway"]),
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {

@@ -90,6 +90,18 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Show what this machine can do, and what to do about each lack
     Doctor,
+    /// Write a commented warren.toml and the built-in roles as documents
+    #[command(
+        after_help = "Examples:\n  warren init\n  warren init ./conf && warren --config ./conf/warren.toml up\n\n\
+        Nothing is written over."
+    )]
+    Init(Init),
+    /// Show what a CloudFormation stack becomes here, or write it
+    #[command(after_help = "Examples:\n  \
+        aws cloudformation get-template --template-stage Processed --stack-name cma > stack.json\n  \
+        warren import stack.json\n  warren import template.yaml --write ./conf\n\n\
+        docs/migrating-from-aws.md tells what each resource becomes.")]
+    Import(Import),
     /// Print exports that point the AWS CLI and SDKs at this Warren
     #[command(
         after_help = "Examples:\n  eval \"$(warren env)\"\n  aws lambda-microvms list-microvms"
@@ -295,6 +307,21 @@ pub(crate) struct ImageBuild {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Where to [default: the data directory]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The stack's template, JSON or YAML
+    pub(crate) template: PathBuf,
+    /// Write warren.toml and iam/ into this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) write: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  warren verify\n  warren verify --launch")]
 pub(crate) struct Verify {
     /// Also launch a VM of the launcher's image and end it
@@ -368,6 +395,8 @@ mod tests {
                 "platform",
                 "demo",
                 "doctor",
+                "init",
+                "import",
                 "env",
                 "ca",
                 "ps",

@@ -19,7 +19,6 @@ pub(crate) fn is_relayed(platform: &url::Url) -> bool {
     }
 }
 
-#[cfg(test)]
 mod document;
 mod gateway;
 mod limits;
@@ -27,6 +26,7 @@ mod written;
 
 #[cfg(test)]
 pub(crate) use document::assert_page;
+pub(crate) use document::commented_file;
 pub(crate) use gateway::{CertificateFrom, Gateway, Tls};
 pub(crate) use written::{Accelerator, Counts, LauncherMode, Require, Switch, Written};
 
@@ -172,8 +172,17 @@ pub(crate) fn resolve(
         .map_err(|source| ConfigError::Unreadable { path: data_dir, source })?;
     let (path, text) = read_file(options, env, &data_dir)?;
     let table = parse_file(&path, &text)?;
-    let written = overlay_environment(table, env)?;
+    let mut written = overlay_environment(table, env)?;
+    written.iam.files = iam_files(written.iam.files, &path);
     settle(written, data_dir, env, exe)
+}
+
+/// Where identities are read from: what is named, from the file's own directory, after `iam` beside
+/// it where that is there.
+fn iam_files(named: Vec<PathBuf>, config: &Path) -> Vec<PathBuf> {
+    let beside = config.parent().unwrap_or(Path::new("/"));
+    let own = Some(beside.join("iam")).filter(|dir| dir.is_dir());
+    own.into_iter().chain(named.into_iter().map(|path| beside.join(path))).collect()
 }
 
 fn set<'e>(env: &'e Env, name: &str) -> Option<&'e str> {

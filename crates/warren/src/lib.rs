@@ -13,6 +13,7 @@ mod demo;
 mod doctor;
 mod failure;
 mod image_file;
+mod import;
 mod lock;
 mod log;
 mod node;

@@ -5,6 +5,7 @@ mod artifacts;
 mod builder;
 mod default_image;
 mod front;
+mod iam_directory;
 mod identities;
 
 pub(crate) use artifacts::store;

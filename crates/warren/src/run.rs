@@ -73,6 +73,8 @@ async fn command(context: &Context, command: Command) -> Outcome {
         Command::Demo(demo) => crate::demo::demo(context, demo).await,
         Command::Doctor => crate::doctor::doctor(context).await,
         Command::Verify(verify) => crate::verify::verify(context, verify).await,
+        Command::Init(init) => commands::init(context, init),
+        Command::Import(import) => commands::import_stack(context, import),
         Command::Env => commands::env(context),
         Command::Ca => commands::ca(context),
         Command::Ps(ps) => commands::ps(context, ps).await,

@@ -1,4 +1,5 @@
-//! docs/configuration.md, written from the structure itself: a test keeps the two the same.
+//! What each key means: in docs/configuration.md, which a test keeps the same, and in the file that
+//! `warren init` writes.
 
 use super::written::defaults;
 use std::fmt::Write;
@@ -108,7 +109,11 @@ const MEANINGS: &[(&str, &str, &str)] = &[
         "counts",
         "What keeps a VM with an idle policy awake. `work`: anything that its network carries (a worker that holds a work item sends a heartbeat), and an open request or shell at its endpoint. `ingress`: AWS's rule, bytes at its endpoint alone, which freezes an agent in the middle of a long turn.",
     ),
-    ("iam", "files", "JSON files with roles and policies beside the built-in ones."),
+    (
+        "iam",
+        "files",
+        "JSON files, and directories of IAM documents, with users and roles beside the built-in ones; from the file's directory. `iam` beside the file is read without being named. See [migrating-from-aws.md](migrating-from-aws.md).",
+    ),
     (
         "limits",
         "memory_mib",
@@ -143,6 +148,7 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("log", "json", "`on`: the service logs JSON lines to standard error."),
 ];
 
+#[cfg(test)]
 const HEAD: &str = "\
 # Configuration
 
@@ -159,7 +165,43 @@ the operator.
 This page is generated (`WARREN_WRITE_DOCS=1 cargo test -p warren`).
 ";
 
+/// A `warren.toml` in which every key stands with its meaning and its default, commented out, save
+/// for the keys in `set` (section, key, value).
+pub(crate) fn commented_file(set: &[(&str, &str, toml::Value)]) -> String {
+    let mut file = FILE_HEAD.to_owned();
+    for (section, keys) in defaults() {
+        let _ = write!(file, "\n[{section}]\n");
+        for (key, default) in keys.as_table().into_iter().flatten() {
+            let _ = writeln!(file, "# {}", meaning(&section, key));
+            match set.iter().find(|(s, k, _)| *s == section && k == key) {
+                Some((_, _, value)) => {
+                    let _ = writeln!(file, "{key} = {value}");
+                }
+                None => {
+                    let _ = writeln!(file, "#{key} = {default}");
+                }
+            }
+        }
+    }
+    file
+}
+
+const FILE_HEAD: &str = "\
+# Warren's configuration. Every key stands here with its default; take away the `#` in front of a key to
+# change it. An environment variable WARREN_SECTION_KEY is stronger. docs/configuration.md is the same.
+#
+# Users, roles and policies are in iam/ beside this file, as the JSON documents of AWS IAM.
+";
+
+fn meaning(section: &str, key: &str) -> &'static str {
+    MEANINGS
+        .iter()
+        .find(|(s, k, _)| *s == section && *k == key)
+        .map_or("", |(_, _, meaning)| meaning)
+}
+
 /// docs/configuration.md as it must be.
+#[cfg(test)]
 pub(crate) fn configuration_page() -> String {
     let mut page = HEAD.to_owned();
     for (section, keys) in defaults() {
@@ -168,10 +210,7 @@ pub(crate) fn configuration_page() -> String {
             "\n## [{section}]\n\n| key | default | meaning | variable |\n| --- | --- | --- | --- |\n"
         );
         for (key, default) in keys.as_table().into_iter().flatten() {
-            let meaning = MEANINGS
-                .iter()
-                .find(|(s, k, _)| *s == section && k == key)
-                .map_or("", |(_, _, meaning)| meaning);
+            let meaning = meaning(&section, key);
             let variable = format!("WARREN_{}_{}", section.to_uppercase(), key.to_uppercase());
             let _ = writeln!(page, "| `{key}` | `{default}` | {meaning} | `{variable}` |");
         }
@@ -214,6 +253,21 @@ mod tests {
             assert!(MEANINGS.iter().any(|(s, k, _)| s == section && k == key), "{section}.{key}");
         }
         assert_eq!(keys.len(), MEANINGS.len());
+    }
+
+    #[test]
+    fn the_file_that_init_writes_is_understood_and_sets_what_it_is_told() {
+        let set = [("launcher", "image", toml::Value::String("mine".into()))];
+        let file = commented_file(&set);
+        let read: super::super::Written = toml::from_str(&file).unwrap();
+        assert_eq!(read.launcher.image, "mine");
+        assert!(file.contains("\n#max_duration_s = 28800\n"), "{file}");
+        // Without its `#` every key is one, too.
+        let bare: Vec<&str> = file
+            .lines()
+            .map(|l| l.strip_prefix('#').filter(|l| !l.starts_with(' ')).unwrap_or(l))
+            .collect();
+        toml::from_str::<super::super::Written>(&bare.join("\n")).unwrap();
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Who may call: the built-in identities, those of the operator's files, and the launcher's own
 //! credentials.
 
+use super::iam_directory;
 use crate::failure::{Exit, Remedy};
 use aws::{AccessKey, IamConfig, RoleConfig, UserConfig};
 use aws_credential_types::{
@@ -17,7 +18,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+pub(super) const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Lifetime of the launcher's credentials; the SDK asks again before they end.
 const LAUNCHER_CREDENTIALS: Duration = Duration::from_secs(3600);
 
@@ -89,6 +90,12 @@ pub(crate) fn identities(
 ) -> Result<IamConfig, IdentitiesError> {
     let mut iam = IamConfig::standard(region, account);
     for path in files {
+        if path.is_dir() {
+            let (users, roles) = iam_directory::read(path)?;
+            iam.users.extend(users);
+            iam.roles.extend(roles);
+            continue;
+        }
         let File { users, roles } = read(path)?;
         let texts = |policies: Vec<Value>| policies.iter().map(Value::to_string).collect();
         iam.users.extend(users.into_iter().map(|user| {

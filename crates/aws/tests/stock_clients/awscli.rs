@@ -66,6 +66,13 @@ async fn the_commands_of_the_guide_work_as_written() {
     world.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_operation_can_be_typed() {
+    let world = World::start().await;
+    assert_eq!(succeed(world.python("awscli_session.py")).await.trim(), "all good");
+    world.stop().await;
+}
+
 /// A CLI that follows a log, ended with the test.
 struct Tail {
     child: Child,

@@ -310,6 +310,15 @@ pub struct StartedBuild {
     pub progress: Option<mpsc::UnboundedReceiver<BuildProgress>>,
 }
 
+/// A version that can be carried to another host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PortableImage {
+    /// All but the disk, for [`crate::Images::import`].
+    pub description: String,
+    /// Digest by which the builder knows the disk.
+    pub disk: String,
+}
+
 /// How far a build is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum BuildProgress {

@@ -36,6 +36,8 @@ pub(crate) struct BuildJob {
     pub(crate) version: ImageVersion,
     pub(crate) build: BuildId,
     pub(crate) spec: ImageSpec,
+    /// Known already where the image comes from another host.
+    pub(crate) content: Option<ImageContent>,
     pub(crate) progress: mpsc::UnboundedSender<BuildProgress>,
 }
 
@@ -182,7 +184,10 @@ async fn build(
         work_dir: &work_dir(fleet, job.build.as_str()),
         progress: &progress,
     };
-    let built = from_artifact(fleet, &making).await?;
+    let built = match &job.content {
+        None => from_artifact(fleet, &making).await?,
+        Some(content) => image_template::from_disk(fleet, &making, content).await?,
+    };
     if let Err(failure) = image_validate::validate(fleet, &making, &built.template.id).await {
         return Err(Failure { code_bytes: Some(built.content.code_bytes), ..failure });
     }

@@ -9,18 +9,21 @@
 
 use crate::{
     BuildProgress, ControlConfig, Hook, ImageArn, ImageName, ImageSpec, ImageVersion,
+    OsCapabilities,
     app_log::Lines,
     error::chain,
     fleet::Fleet,
     image_build::{self, Built, Failure},
     store::{ImageContent, VersionRow},
 };
-use engine::{App, HookRequest, TemplateId, TemplateInfo, TemplateSpec, TemplateStage};
+use engine::{
+    App, Capabilities, HookRequest, TemplateId, TemplateInfo, TemplateSpec, TemplateStage,
+};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 use tokio::sync::{RwLock, RwLockReadGuard, mpsc};
@@ -140,7 +143,14 @@ fn template_spec(
         rootfs: rootfs.to_owned(),
         memory_mib: spec.memory_mib,
         vcpus: vcpus(spec.memory_mib),
-        app: App { env: environment(config, making, &content.app), ..content.app.clone() },
+        app: App {
+            env: environment(config, making, &content.app),
+            capabilities: match spec.os_capabilities {
+                OsCapabilities::Default => Capabilities::Container,
+                OsCapabilities::All => Capabilities::All,
+            },
+            ..content.app.clone()
+        },
         ready: ready.map(|(timeout, port)| HookRequest {
             port,
             path: Hook::Ready.path(),
@@ -263,15 +273,34 @@ async fn rebuild(
     making: &Making<'_>,
     content: Option<ImageContent>,
 ) -> Result<Built, Failure> {
-    if let Some(content) = content {
-        image_build::make_work(making.work_dir).await?;
-        let builder = &fleet.outside.image_builder;
-        if let Some(rootfs) = builder.disk(&content.disk, making.work_dir).await? {
-            let template = ensure(fleet, making, &content, &rootfs).await?;
-            return Ok(Built { template, content });
-        }
+    if let Some(content) = content
+        && let Some(rootfs) = disk(fleet, making, &content).await?
+    {
+        let template = ensure(fleet, making, &content, &rootfs).await?;
+        return Ok(Built { template, content });
     }
     image_build::from_artifact(fleet, making).await
+}
+
+/// From the disk that the builder was given.
+pub(crate) async fn from_disk(
+    fleet: &Arc<Fleet>,
+    making: &Making<'_>,
+    content: &ImageContent,
+) -> Result<Built, Failure> {
+    let found = disk(fleet, making, content).await?;
+    let rootfs = found.ok_or_else(|| Failure::platform("the disk of the image is not there"))?;
+    let template = ensure(fleet, making, content, &rootfs).await?;
+    Ok(Built { template, content: content.clone() })
+}
+
+async fn disk(
+    fleet: &Fleet,
+    making: &Making<'_>,
+    content: &ImageContent,
+) -> Result<Option<PathBuf>, Failure> {
+    image_build::make_work(making.work_dir).await?;
+    Ok(fleet.outside.image_builder.disk(&content.disk, making.work_dir).await?)
 }
 
 /// Removes the templates that no version and no MicroVM is made from. Not while one is made, which

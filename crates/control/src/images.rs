@@ -2,16 +2,19 @@
 
 use crate::{
     Build, BuildId, ControlError, CreateImage, Image, ImageName, ImageSpec, ImageState,
-    ImageVersion, ManagedImage, Page, PageRequest, StartedBuild, TAGS_MAX, Timestamp, UpdateImage,
-    Version, VersionStatus,
+    ImageVersion, ManagedImage, Page, PageRequest, PortableImage, StartedBuild, TAGS_MAX,
+    Timestamp, UpdateImage, Version, VersionStatus,
     error::chain,
     fleet::Fleet,
     image_build::{self, BuildJob},
     image_rules, image_template,
-    store::{Begun, BuildOf, BuildOutcome, Claim, ImageDocument, NewBuild},
+    store::{
+        Begun, BuildOf, BuildOutcome, Claim, ImageContent, ImageDocument, NewBuild,
+        PortableDocument, VersionRow,
+    },
 };
 use sha2::{Digest, Sha256};
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
@@ -81,10 +84,75 @@ impl Images {
         self.start(&name, spec, BuildOf::Existing, claim).await
     }
 
+    /// A version with all that it is made of, to be carried to another host.
+    ///
+    /// # Errors
+    /// [`ControlError::VersionNotFound`], [`ControlError::NoActiveVersion`] where it is not built.
+    pub async fn export(
+        &self,
+        name: &ImageName,
+        version: Option<ImageVersion>,
+    ) -> Result<PortableImage, ControlError> {
+        let arn = self.get(name).await?.arn;
+        let row = self.fleet.store.runnable(&arn, version).await?;
+        let absent = || ControlError::NoActiveVersion { image: arn.to_string(), version };
+        let VersionRow { version, content, .. } = row.ok_or_else(absent)?;
+        let content = content.ok_or_else(absent)?;
+        let description = PortableDocument {
+            name: name.to_string(),
+            spec: ImageDocument::of(&version.spec),
+            content,
+        };
+        let disk = description.content.disk.clone();
+        Ok(PortableImage { description: description.write(), disk })
+    }
+
+    /// Begins a version of the image `name`, or of the name that it had, from what
+    /// [`Images::export`] gave; the builder has its disk.
+    ///
+    /// # Errors
+    /// [`ControlError::BadImageSpec`] where the description is none, and as [`Images::update`].
+    pub async fn import(
+        &self,
+        name: Option<ImageName>,
+        description: &str,
+    ) -> Result<StartedBuild, ControlError> {
+        let PortableDocument { name: old, spec, content } = PortableDocument::read(description)?;
+        let name = match name {
+            Some(name) => name,
+            None => ImageName::parse(&old)?,
+        };
+        let (spec, tags) = (spec.read()?, BTreeMap::new());
+        let of = match self.get(&name).await {
+            Ok(_) => BuildOf::Existing,
+            Err(ControlError::ImageNotFound(_)) => BuildOf::NewImage { tags: &tags },
+            Err(error) => return Err(error),
+        };
+        self.start_from(&name, (spec, Some(content)), of, None).await
+    }
+
+    /// Digest of the disk of what [`Images::export`] gave.
+    ///
+    /// # Errors
+    /// [`ControlError::BadImageSpec`].
+    pub fn disk_of(&self, description: &str) -> Result<String, ControlError> {
+        Ok(PortableDocument::read(description)?.content.disk)
+    }
+
     async fn start(
         &self,
         name: &ImageName,
-        mut spec: ImageSpec,
+        spec: ImageSpec,
+        of: BuildOf<'_>,
+        claim: Option<Claim>,
+    ) -> Result<StartedBuild, ControlError> {
+        self.start_from(name, (spec, None), of, claim).await
+    }
+
+    async fn start_from(
+        &self,
+        name: &ImageName,
+        (mut spec, content): (ImageSpec, Option<ImageContent>),
         of: BuildOf<'_>,
         claim: Option<Claim>,
     ) -> Result<StartedBuild, ControlError> {
@@ -102,7 +170,7 @@ impl Images {
                 // One build's output; whoever does not read it should drop it.
                 let (sender, receiver) = mpsc::unbounded_channel();
                 let image = self.fleet.config.image_arn(name);
-                let job = BuildJob { image, version, build, spec, progress: sender };
+                let job = BuildJob { image, version, build, spec, content, progress: sender };
                 let work = image_build::run(Arc::clone(&self.fleet), job);
                 let work = async move {
                     // An error: it is dropped, which says the same.

@@ -71,8 +71,8 @@ pub use ids::{
 pub use image::{
     Architecture, ArtifactSource, Build, BuildFailure, BuildNetwork, BuildProgress, BuildRequest,
     BuildState, BuiltRootfs, CreateImage, Hook, Hooks, IMAGE_MEMORY_MIB, IMAGE_MEMORY_MIB_DEFAULT,
-    Image, ImageBuilder, ImageSpec, ImageState, ManagedImage, OsCapabilities, SnapshotSizes,
-    StartedBuild, UpdateImage, Version, VersionState, VersionStatus,
+    Image, ImageBuilder, ImageSpec, ImageState, ManagedImage, OsCapabilities, PortableImage,
+    SnapshotSizes, StartedBuild, UpdateImage, Version, VersionState, VersionStatus,
 };
 pub use images::Images;
 pub use ingress::{Hold, Traffic};

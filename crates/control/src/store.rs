@@ -29,7 +29,7 @@ pub(crate) use builds::{Begun, BuildOf, BuildOutcome, NewBuild};
 pub(crate) use checkpoints::CheckpointRow;
 pub(crate) use connectors::{ConnectorDocument, NewConnector, NewConnectorVersion};
 use image_documents::HooksDocument;
-pub(crate) use image_documents::ImageDocument;
+pub(crate) use image_documents::{ImageDocument, PortableDocument};
 pub(crate) use images::{ImageContent, VersionRow};
 pub(crate) use logs::{Absent, EventKey, NewEvents};
 pub(crate) use microvms::{Claim, MicrovmRow, NewMark};

@@ -28,5 +28,6 @@ pub use events::Events;
 pub use hook_words::hook_failure;
 pub use qemu::{AcceleratorChoice, Qemu, QemuConfig};
 pub use wire::{
-    App, AppExit, Attach, ExecRequest, ExitStatus, HookOutcome, HookRequest, TerminalSize,
+    App, AppExit, Attach, Capabilities, ExecRequest, ExitStatus, HookOutcome, HookRequest,
+    TerminalSize,
 };

@@ -25,6 +25,7 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
+use wire::App;
 
 /// The engine's directory.
 #[derive(Debug, Clone)]
@@ -327,17 +328,8 @@ pub(crate) struct Manifest {
     pub(crate) memory_bytes: u64,
     pub(crate) rootfs_bytes: u64,
     pub(crate) disk_bytes: u64,
-    pub(crate) app: AppRecord,
+    pub(crate) app: App,
     pub(crate) ready: Option<ReadyRecord>,
-}
-
-/// The app as stored; the wire's own type may change without a template being lost.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct AppRecord {
-    pub(crate) argv: Vec<String>,
-    pub(crate) env: Vec<(String, String)>,
-    pub(crate) working_dir: String,
-    pub(crate) user: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

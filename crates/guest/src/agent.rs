@@ -93,7 +93,8 @@ impl Agent {
             HostMessage::Signal { stream, signal } => self.execs.signal(stream, signal),
             HostMessage::Credit { stream, bytes } => self.execs.credit(stream, bytes),
             HostMessage::PowerOff { grace_ms } => {
-                power::off_in_order(Duration::from_millis(grace_ms.into()))
+                let grace = Duration::from_millis(grace_ms.into());
+                power::off_in_order(self.app.stop_signal, grace)
             }
             HostMessage::Ping { call } => self.outbox.answer(&GuestMessage::Pong { call }),
         }

@@ -47,6 +47,7 @@ pub(crate) fn start(app: &App, outbox: &Outbox) -> Result<(), String> {
         user: &user,
         cgroup: Some(CGROUP),
         terminal: Terminal::None,
+        capabilities: app.capabilities,
     };
     let stdio = [Stdio::null(), stdout_writer.into(), stderr_writer.into()];
     let running = process::start(&start, stdio)?;

@@ -28,7 +28,8 @@ use std::{
     },
 };
 use wire::{
-    App, Attach, EXEC_WINDOW_BYTES, ExecRequest, ExitStatus, GuestMessage, StreamId, TerminalSize,
+    App, Attach, Capabilities, EXEC_WINDOW_BYTES, ExecRequest, ExitStatus, GuestMessage, StreamId,
+    TerminalSize,
 };
 
 /// Output is passed on in pieces of at most this many bytes.
@@ -111,6 +112,8 @@ impl Execs {
             user: &user,
             cgroup: Some(app::CGROUP),
             terminal: if request.terminal.is_some() { Terminal::Stdin } else { Terminal::None },
+            // Beside the app, for whoever owns the VM.
+            capabilities: Capabilities::All,
         };
         let running = process::start(&start, stdio)?;
         self.attend(stream, running, ends)

@@ -13,10 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// SIGTERM to all, SIGKILL to what is left after `grace`, then off.
-pub(crate) fn off_in_order(grace: Duration) -> ! {
+/// The app's stop signal to all, SIGKILL to what is left after `grace`, then off.
+pub(crate) fn off_in_order(stop_signal: i32, grace: Duration) -> ! {
     let all = Pid::from_raw(-1);
-    let _ = kill(all, Signal::SIGTERM);
+    let stop_signal = if stop_signal == 0 { libc::SIGTERM } else { stop_signal };
+    // SAFETY: kill takes integers only; nix knows no real-time signals.
+    unsafe { libc::kill(all.as_raw(), stop_signal) };
     let start = Instant::now();
     while start.elapsed() < grace && process::any_left() {
         sleep(Duration::from_millis(5));

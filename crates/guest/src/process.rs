@@ -17,10 +17,14 @@ use std::{
     sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
 };
-use wire::ExitStatus;
+use wire::{Capabilities, ExitStatus};
 
 /// The search path of an image that sets none, as Docker has it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Capabilities of root in a container, as AWS has them: chown, dac_override, fowner, fsetid, kill,
+/// setgid, setuid, setpcap, net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap.
+const CONTAINER: u64 = 0xa804_25fb;
 
 /// Who waits for which process. Held while one is started, so that it cannot be reaped before it is
 /// in here.
@@ -42,6 +46,7 @@ pub(crate) struct Start<'a> {
     /// The cgroup directory that it joins before its first instruction.
     pub(crate) cgroup: Option<&'a str>,
     pub(crate) terminal: Terminal,
+    pub(crate) capabilities: Capabilities,
 }
 
 /// Whether a process's standard input becomes its controlling terminal.
@@ -93,7 +98,7 @@ fn command(what: &Start<'_>, program: &str, stdio: [Stdio; 3]) -> Result<Command
     };
     let User { uid, gid, ref groups, .. } = *what.user;
     let groups = groups.clone();
-    let terminal = what.terminal;
+    let (terminal, capabilities) = (what.terminal, what.capabilities);
     let prepare = move || {
         if let Some(procs) = &procs {
             (&*procs).write_all(b"0")?;
@@ -102,6 +107,9 @@ fn command(what: &Start<'_>, program: &str, stdio: [Stdio; 3]) -> Result<Command
         if terminal == Terminal::Stdin {
             // SAFETY: TIOCSCTTY takes an integer; descriptor 0 is the terminal that was put there.
             checked(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) })?;
+        }
+        if capabilities == Capabilities::Container {
+            confine()?;
         }
         // SAFETY: setgroups reads `groups.len()` ids from a live vector.
         checked(unsafe { libc::setgroups(groups.len(), groups.as_ptr()) })?;
@@ -114,6 +122,23 @@ fn command(what: &Start<'_>, program: &str, stdio: [Stdio; 3]) -> Result<Command
     // uses was made before.
     unsafe { command.pre_exec(prepare) };
     Ok(command)
+}
+
+/// Leaves to the process, and to what it starts, the capabilities of [`CONTAINER`] at most. Root
+/// gets what the bounding set leaves when it executes its program.
+fn confine() -> io::Result<()> {
+    for capability in 0..u64::BITS {
+        if CONTAINER >> capability & 1 == 0 {
+            // SAFETY: prctl takes integers only here. A capability that the kernel does not know is
+            // EINVAL, and is not there.
+            let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+            if dropped != 0 && io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL) {
+                return Err(io::Error::last_os_error());
+            }
+        }
+    }
+    // SAFETY: integers only.
+    checked(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
 }
 
 fn checked(result: libc::c_int) -> io::Result<()> {

@@ -61,7 +61,44 @@ pub(crate) fn from_config(config: OciConfig) -> Result<App, BuildError> {
         env,
         working_dir: working_dir.unwrap_or_else(|| "/".to_owned()),
         user: config.user.unwrap_or_default(),
+        stop_signal: config.stop_signal.as_deref().map_or(0, signal_number),
+        ..App::default()
     })
+}
+
+/// By number or by name, with or without `SIG`; 0, which stands for the default, where it is none.
+fn signal_number(text: &str) -> i32 {
+    /// Of the kernel's first real-time signal; C libraries keep two for themselves.
+    const REAL_TIME_MIN: i32 = 34;
+    const REAL_TIME_MAX: i32 = 64;
+    const NAMES: [(&str, i32); 12] = [
+        ("HUP", 1),
+        ("INT", 2),
+        ("QUIT", 3),
+        ("ABRT", 6),
+        ("KILL", 9),
+        ("USR1", 10),
+        ("USR2", 12),
+        ("PIPE", 13),
+        ("ALRM", 14),
+        ("TERM", 15),
+        ("WINCH", 28),
+        ("PWR", 30),
+    ];
+    let text = text.trim().to_ascii_uppercase();
+    let name = text.strip_prefix("SIG").unwrap_or(&text);
+    let number = name.parse().ok().or_else(|| {
+        let known = NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
+        let above = |offset: &str| {
+            Some(REAL_TIME_MIN + offset.trim_start_matches('+').parse::<i32>().ok()?)
+        };
+        known.or_else(|| match name.strip_prefix("RTMIN") {
+            Some("") => Some(REAL_TIME_MIN),
+            Some(offset) => above(offset),
+            None => None,
+        })
+    });
+    number.filter(|number| (1..=REAL_TIME_MAX).contains(number)).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -116,5 +153,15 @@ mod tests {
         assert_eq!((set.user.as_str(), set.working_dir.as_str()), ("1000:100", "/w"));
         let unset = app(r#"{"Cmd":["x"],"WorkingDir":""}"#).unwrap();
         assert_eq!((unset.user.as_str(), unset.working_dir.as_str()), ("", "/"));
+    }
+
+    #[test]
+    fn a_stop_signal_has_a_name_or_a_number() {
+        for (text, number) in
+            [("SIGINT", 2), ("quit", 3), ("10", 10), ("SIGRTMIN+3", 37), ("SIGNONE", 0), ("99", 0)]
+        {
+            let config = format!(r#"{{"Cmd":["x"],"StopSignal":"{text}"}}"#);
+            assert_eq!(app(&config).unwrap().stop_signal, number, "{text}");
+        }
     }
 }

@@ -92,7 +92,27 @@ impl ImageBuilder {
         progress: mpsc::UnboundedSender<Progress>,
     ) -> Result<BuiltImage, BuildError> {
         let works = Arc::clone(&self.works);
-        self.run(progress, move |job| async move { works.build(&request, &job).await }).await
+        let built =
+            self.run(progress, move |job| async move { works.build(&request, &job).await }).await;
+        if built.is_ok() {
+            self.keep_to_the_limit();
+        }
+        built
+    }
+
+    /// In the background: nobody waits for it.
+    fn keep_to_the_limit(&self) {
+        let works = Arc::clone(&self.works);
+        let reporter = Reporter::new(mpsc::unbounded_channel().0);
+        let job = Job { cancel: self.cancel.child_token(), reporter };
+        self.tasks.spawn(async move {
+            let pruning = Pruning::DownTo(works.config.kept_bytes);
+            match works.prune(pruning, &job).await {
+                Ok(Pruned { bytes: 0, .. }) => {}
+                Ok(pruned) => tracing::info!(?pruned, "what builds keep was over its limit"),
+                Err(error) => tracing::warn!(%error, "what builds keep is not cut to its limit"),
+            }
+        });
     }
 
     /// Gives the disk of a finished build another name in `dir`, which is on the same file system:

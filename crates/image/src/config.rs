@@ -9,6 +9,9 @@ use std::{
 /// Size of a VM's disk that AWS gives, in bytes.
 const DISK_BYTES: u64 = 8 << 30;
 
+/// Some dozens of images with their layers.
+const KEPT_BYTES: u64 = 50 << 30;
+
 /// Names in FROM that stand for Warren's own base: AWS's minimal base exists for arm64 only.
 const BASE_ALIASES: [&str; 2] =
     ["public.ecr.aws/lambda/microvms:al2023-minimal", "public.ecr.aws/lambda/microvms:al2023"];
@@ -33,6 +36,9 @@ pub struct ImageConfig {
     pub archive: ArchiveLimits,
     /// Bounds on a build.
     pub limits: Limits,
+    /// Space that is kept for later builds, layers and unused disks together, in bytes. What is
+    /// beyond goes after a build, the longest unused first.
+    pub kept_bytes: u64,
 }
 
 impl ImageConfig {
@@ -47,6 +53,7 @@ impl ImageConfig {
             plain_registries: BTreeSet::new(),
             archive: ArchiveLimits::default(),
             limits: Limits::default(),
+            kept_bytes: KEPT_BYTES,
         }
     }
 }

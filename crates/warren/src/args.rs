@@ -290,6 +290,27 @@ pub(crate) enum Image {
     Ls,
     /// Remove an image
     Rm { name: String },
+    /// Write an image to one file, for another host
+    #[command(after_help = "Example:\n  warren image export claude-worker worker.image")]
+    Export {
+        name: String,
+        /// Written by the service, on its host
+        file: PathBuf,
+        /// [default: the newest that may be run]
+        #[arg(long)]
+        version: Option<String>,
+    },
+    /// Make a version of what `image export` wrote, after its digest was found right
+    #[command(after_help = "Example:\n  warren image import worker.image --name worker")]
+    Import {
+        /// Read by the service, on its host
+        file: PathBuf,
+        /// [default: the name that it was exported under]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Remove what builds keep for later ones: layers, and disks that no image is made from
+    Prune,
 }
 
 #[derive(Debug, Args)]
@@ -301,6 +322,9 @@ pub(crate) struct ImageBuild {
     /// Memory of its VMs [default: what image.toml says, else 512]
     #[arg(long, value_name = "MIB")]
     pub(crate) memory: Option<u32>,
+    /// Add NAME=VALUE to the application's environment
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = name_and_value)]
+    pub(crate) env: Vec<(String, String)>,
     /// Port of the application's lifecycle hooks, 0 for none [default: what image.toml says, else 9000]
     #[arg(long, value_name = "PORT")]
     pub(crate) hooks_port: Option<u16>,

@@ -286,6 +286,19 @@ impl Client {
         parse(path, &body)
     }
 
+    /// As [`Client::own_post`], with the answer as it comes.
+    pub(crate) async fn own_post_stream(
+        &self,
+        path: &str,
+        document: &impl Serialize,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let body = serde_json::to_vec(document)
+            .map_err(|e| ClientError::BadAnswer { path: path.to_owned(), reason: e.to_string() })?;
+        let headers = &[(CONTENT_TYPE.as_str(), "application/json")];
+        let method = Method::POST;
+        self.send(Call { service: SERVICE, method, path, headers, body: body.into() }).await
+    }
+
     /// The answer of Warren's own service as it comes.
     pub(crate) async fn own_stream(&self, path: &str) -> Result<Response<Incoming>, ClientError> {
         let method = Method::GET;

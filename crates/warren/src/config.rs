@@ -66,6 +66,7 @@ pub(crate) struct Settings {
     pub(crate) idle_counts: Counts,
     /// Directories and files with IAM policies beside the built-in ones.
     pub(crate) iam_files: Vec<PathBuf>,
+    pub(crate) image: Image,
     pub(crate) limits: limits::Limits,
     /// Hosts whose subdomains are buckets.
     pub(crate) s3_domains: Vec<String>,
@@ -99,6 +100,17 @@ pub(crate) struct Engine {
     pub(crate) share_dir: PathBuf,
     /// The helper programs: jail, guest, worker.
     pub(crate) libexec_dir: PathBuf,
+}
+
+/// What builds of images may use.
+#[derive(Debug, Clone)]
+pub(crate) struct Image {
+    /// By the name in a Dockerfile.
+    pub(crate) aliases: Vec<(String, String)>,
+    pub(crate) plain_registries: Vec<String>,
+    pub(crate) build_memory_bytes: u64,
+    pub(crate) build_time: Duration,
+    pub(crate) kept_bytes: u64,
 }
 
 /// An AWS access key.
@@ -296,8 +308,20 @@ fn settle(
     env: &Env,
     exe: io::Result<PathBuf>,
 ) -> Result<Settings, ConfigError> {
-    let Written { api, platform, launcher, engine, gateway, network, idle, iam, limits, s3, log } =
-        written;
+    let Written {
+        api,
+        platform,
+        launcher,
+        engine,
+        image,
+        gateway,
+        network,
+        idle,
+        iam,
+        limits,
+        s3,
+        log,
+    } = written;
     check("api.region", &api.region, "letters, digits and '-'", |c| {
         c.is_ascii_alphanumeric() || c == '-'
     })?;
@@ -349,6 +373,7 @@ fn settle(
             share_dir,
             libexec_dir,
         },
+        image: read_image(image)?,
         internet: network.internet,
         idle_counts: idle.counts,
         iam_files: iam.files,
@@ -360,6 +385,25 @@ fn settle(
         model_key: set(env, "WARREN_MODEL_KEY").map(Secret::new),
         credentials: credentials(env),
         data_dir,
+    })
+}
+
+fn read_image(image: written::Image) -> Result<Image, ConfigError> {
+    let alias = |text: &String| match text.split_once('=') {
+        Some((name, source)) if !name.is_empty() && !source.is_empty() => {
+            Ok((name.to_owned(), source.to_owned()))
+        }
+        Some(_) | None => Err(value_error("image.aliases", text, "NAME=SOURCE")),
+    };
+    if image.build_memory_mib == 0 {
+        return Err(value_error("image.build_memory_mib", "0", "a build needs memory"));
+    }
+    Ok(Image {
+        aliases: image.aliases.iter().map(alias).collect::<Result<_, _>>()?,
+        plain_registries: image.plain_registries,
+        build_memory_bytes: image.build_memory_mib.saturating_mul(1 << 20),
+        build_time: Duration::from_secs(image.build_minutes.saturating_mul(60)),
+        kept_bytes: image.kept_gib.saturating_mul(1 << 30),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     failure::{Exit, Remedy},
-    protocol::ImageRequest,
+    protocol::{ImageRequest, OsCapabilities},
 };
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::PathBuf};
@@ -34,6 +34,7 @@ impl Remedy for ImageFileError {
 pub(crate) struct ImageFile {
     name: Option<String>,
     memory: Option<u32>,
+    capabilities: Option<OsCapabilities>,
     hooks: Option<Hooks>,
 }
 
@@ -91,6 +92,8 @@ impl ImageFile {
             memory_mib: overrides.memory.or(self.memory).unwrap_or(MEMORY_MIB),
             hooks_port: port,
             timeouts_s,
+            environment: Vec::new(),
+            capabilities: self.capabilities.unwrap_or_default(),
         }
     }
 }

@@ -232,6 +232,7 @@ impl Node {
         let service = Arc::new(Service {
             control: control.clone(),
             objects: machinery.objects.clone(),
+            builder: machinery.builder.clone(),
             authenticator: authenticator.clone(),
             launcher,
             settings,
@@ -317,10 +318,7 @@ impl Machinery {
             make_private(&path).map_err(|source| NodeError::Directory { path, source })?;
         }
         let engine = open_engine(settings).await.map_err(NodeError::Engine)?;
-        let builder = Arc::new(image::ImageBuilder::new(image::ImageConfig::new(
-            &settings.engine.share_dir,
-            settings.data_dir.join("images"),
-        )));
+        let builder = Arc::new(image::ImageBuilder::new(image_config(settings)));
         let objects = Arc::new(Objects::open(&settings.data_dir.join("objects")).await?);
         let artifacts = Arc::new(Artifacts { reader: SetOnce::new() });
         let back_door = Arc::new(egress::Egress::new(
@@ -371,6 +369,17 @@ pub(crate) async fn open_engine(settings: &Settings) -> Result<Arc<Qemu>, Engine
         standby: settings.engine.standby.into(),
     })
     .await
+}
+
+fn image_config(settings: &Settings) -> image::ImageConfig {
+    let share_dir = &settings.engine.share_dir;
+    let mut config = image::ImageConfig::new(share_dir, settings.data_dir.join("images"));
+    config.aliases.extend(settings.image.aliases.iter().cloned());
+    config.plain_registries.extend(settings.image.plain_registries.iter().cloned());
+    config.limits.memory_bytes = settings.image.build_memory_bytes;
+    config.limits.time_max = settings.image.build_time;
+    config.kept_bytes = settings.image.kept_bytes;
+    config
 }
 
 fn control_config(settings: &Settings) -> ControlConfig {

@@ -15,7 +15,7 @@ use crate::{config::LauncherMode, print::Row};
 use bytes::Bytes;
 use control::Hook;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, path::PathBuf};
 use tokio_util::codec::LengthDelimitedCodec;
 use wire::{ExitStatus, TerminalSize};
 
@@ -23,6 +23,9 @@ use wire::{ExitStatus, TerminalSize};
 pub(crate) const SERVICE: &str = "warren";
 pub(crate) const VMS: &str = "/_warren/v1/vms";
 pub(crate) const IMAGES: &str = "/_warren/v1/images";
+pub(crate) const IMAGE_PRUNE: &str = "/_warren/v1/image-prune";
+pub(crate) const IMAGE_EXPORT: &str = "/_warren/v1/image-export";
+pub(crate) const IMAGE_IMPORT: &str = "/_warren/v1/image-import";
 pub(crate) const CHECKPOINTS: &str = "/_warren/v1/checkpoints";
 pub(crate) const EVENTS: &str = "/_warren/v1/events";
 pub(crate) const STATUS: &str = "/_warren/v1/status";
@@ -174,6 +177,21 @@ pub(crate) struct ImageRequest {
     pub(crate) hooks_port: Option<u16>,
     /// Seconds for each hook that is called, by its name on AWS.
     pub(crate) timeouts_s: BTreeMap<String, u32>,
+    /// Of the application, on top of what its Dockerfile says.
+    #[serde(default)]
+    pub(crate) environment: Vec<(String, String)>,
+    #[serde(default)]
+    pub(crate) capabilities: OsCapabilities,
+}
+
+/// What the application's root may do in its VM (`additionalOsCapabilities`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OsCapabilities {
+    /// As in a container.
+    #[default]
+    Container,
+    All,
 }
 
 impl ImageRequest {
@@ -189,6 +207,32 @@ impl ImageRequest {
                 (hook.name().to_owned(), seconds)
             })
             .collect()
+    }
+}
+
+/// An image that is written to or read from a file of the service's host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ImageBundle {
+    /// None: the name that it has in the file.
+    pub(crate) name: Option<String>,
+    /// None: the newest that may be run.
+    pub(crate) version: Option<String>,
+    /// Absolute.
+    pub(crate) file: PathBuf,
+}
+
+/// What `image prune` gave back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct PrunedImages {
+    pub(crate) disks: usize,
+    pub(crate) bytes: u64,
+}
+
+impl Row for PrunedImages {
+    const HEADS: &'static [&'static str] = &["DISKS", "GIVEN BACK"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.disks.to_string(), bytes(self.bytes)]
     }
 }
 

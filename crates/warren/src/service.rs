@@ -8,6 +8,7 @@ mod checkpoints;
 mod console;
 mod events;
 mod exec;
+mod image_files;
 mod images;
 mod life;
 mod metrics;
@@ -48,6 +49,7 @@ pub(crate) const UPLOADS_MAX: usize = 2;
 pub(crate) struct Service {
     pub(crate) control: Arc<Control>,
     pub(crate) objects: Arc<Objects>,
+    pub(crate) builder: Arc<image::ImageBuilder>,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) launcher: Option<launcher::Launcher>,
     pub(crate) settings: Settings,
@@ -85,6 +87,9 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route(protocol::EVENTS, get(events::events))
         .route(protocol::IMAGES, get(images::list).post(images::build))
         .route(&format!("{}/{{name}}", protocol::IMAGES), delete(images::remove))
+        .route(protocol::IMAGE_PRUNE, post(image_files::prune))
+        .route(protocol::IMAGE_EXPORT, post(image_files::export))
+        .route(protocol::IMAGE_IMPORT, post(image_files::import))
         .with_state(service)
 }
 

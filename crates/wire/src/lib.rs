@@ -12,6 +12,7 @@ mod message;
 
 pub use frame::{FRAME_BYTES_MAX, FrameError, FrameReader, SYNC, encode};
 pub use message::{
-    App, AppExit, Attach, Connections, EXEC_WINDOW_BYTES, ExecRequest, ExitStatus, GuestMessage,
-    HookOutcome, HookRequest, HostMessage, Identity, StreamId, TerminalSize, VERSION, Wake,
+    App, AppExit, Attach, Capabilities, Connections, EXEC_WINDOW_BYTES, ExecRequest, ExitStatus,
+    GuestMessage, HookOutcome, HookRequest, HostMessage, Identity, StreamId, TerminalSize, VERSION,
+    Wake,
 };

@@ -9,7 +9,7 @@ pub type StreamId = u32;
 /// Version of everything below: both ends say theirs first ([`HostMessage::Hello`]), since a guest may be
 /// of another build than its host, out of a directory that was not built anew or in a VM that slept over
 /// an upgrade.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What the host asks of the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ pub enum HostMessage {
     /// The reader of this exec has taken `bytes` more; the guest may send as many again (flow control:
     /// at most [`EXEC_WINDOW_BYTES`] are under way).
     Credit { stream: StreamId, bytes: u32 },
-    /// Ends the VM in order: SIGTERM to the application, `grace_ms` later SIGKILL, sync, power off.
+    /// Ends the VM in order: its stop signal to the application, `grace_ms` later SIGKILL, sync, power off.
     PowerOff { grace_ms: u32 },
     /// Asks for [`GuestMessage::Pong`].
     Ping { call: StreamId },
@@ -110,9 +110,11 @@ pub enum GuestMessage {
     },
 }
 
-/// The application of an image: what its Dockerfile's ENTRYPOINT, CMD, ENV, WORKDIR and USER say,
-/// joined with what the platform adds.
+/// The application of an image: what its Dockerfile's ENTRYPOINT, CMD, ENV, WORKDIR, USER and
+/// STOPSIGNAL say, joined with what the platform adds. It is also kept as JSON: a member that is
+/// missing there has its default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct App {
     pub argv: Vec<String>,
     pub env: Vec<(String, String)>,
@@ -120,6 +122,18 @@ pub struct App {
     pub working_dir: String,
     /// `user`, `uid`, `user:group` or `uid:gid`, resolved in the image's own /etc/passwd. Empty: root.
     pub user: String,
+    /// Linux signal number that asks it to end; 0: SIGTERM.
+    pub stop_signal: i32,
+    pub capabilities: Capabilities,
+}
+
+/// What the application's root may do beyond any user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Capabilities {
+    /// What root has in a container; none can be gained by setuid programs.
+    #[default]
+    Container,
+    All,
 }
 
 /// What has changed while a VM stood still.
@@ -247,6 +261,8 @@ mod tests {
             env: vec![("k".into(), "v".into())],
             working_dir: "w".into(),
             user: "u".into(),
+            stop_signal: 2,
+            capabilities: Capabilities::All,
         };
         let size = TerminalSize { columns: 80, rows: 24 };
         let request = HookRequest { port: 1, path: "p".into(), body: None, timeout_ms: 2 };
@@ -307,6 +323,6 @@ mod tests {
         let mut bytes: Vec<u8> = Vec::new();
         host_messages().iter().for_each(|m| bytes.extend(crate::encode(m).unwrap()));
         guest_messages().iter().for_each(|m| bytes.extend(crate::encode(m).unwrap()));
-        assert_eq!((VERSION, digest(&bytes)), (1, 4_098_685_837));
+        assert_eq!((VERSION, digest(&bytes)), (2, 1_591_629_232));
     }
 }

@@ -1,6 +1,6 @@
 //! How an image's configuration and its hooks are written in JSON columns.
 
-use super::{corrupt, stored_id, variant};
+use super::{ImageContent, corrupt, stored_id, to_json, variant};
 use crate::{
     Architecture, ControlError, Hook, Hooks, ImageSpec, LogGroup, LogStream, Logging,
     OsCapabilities, RoleArn,
@@ -94,7 +94,7 @@ impl ImageDocument {
         }
     }
 
-    pub(super) fn read(self) -> Result<ImageSpec, ControlError> {
+    pub(crate) fn read(self) -> Result<ImageSpec, ControlError> {
         Ok(ImageSpec {
             artifact_uri: self.artifact_uri,
             base_image_arn: self.base_image_arn,
@@ -128,6 +128,36 @@ impl ImageDocument {
                 OsCapabilities::Default
             },
         })
+    }
+}
+
+/// An image on its way to another host.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct PortableDocument {
+    pub(crate) name: String,
+    pub(crate) spec: ImageDocument,
+    pub(crate) content: ImageContent,
+}
+
+impl PortableDocument {
+    pub(crate) fn write(&self) -> String {
+        to_json(self)
+    }
+
+    /// It comes from outside.
+    pub(crate) fn read(text: &str) -> Result<Self, ControlError> {
+        let document: Self = serde_json::from_str(text).map_err(|error| {
+            ControlError::BadImageSpec(format!(
+                "the image's description is not understood: {error}"
+            ))
+        })?;
+        // It becomes a file's name.
+        let digits = |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        if digits(&document.content.disk) {
+            Ok(document)
+        } else {
+            Err(ControlError::BadImageSpec("the image's disk has no digest for a name".to_owned()))
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     channel::{Channel, Hello, Listener},
     hook_failure, qcow2,
     state::{
-        AppRecord, Manifest, ReadyRecord, TemplateDir, VmDir, bytes_on_disk, host_error, read_json,
+        Manifest, ReadyRecord, TemplateDir, VmDir, bytes_on_disk, host_error, read_json,
         remove_directory, sync, write_json,
     },
 };
@@ -193,7 +193,6 @@ impl Inner {
                 .and_then(|()| File::open(&path)?.sync_all())
                 .map_err(|e| host_error(&path, "make read-only and durable", e))?;
         }
-        let App { argv, env, working_dir, user } = spec.app.clone();
         let manifest = Manifest {
             fingerprint: self.fingerprint(spec.memory_mib, spec.vcpus),
             memory_mib: spec.memory_mib,
@@ -203,7 +202,7 @@ impl Inner {
             memory_bytes: bytes_on_disk(&part.ram())?,
             rootfs_bytes: bytes_on_disk(&part.rootfs())?,
             disk_bytes: bytes_on_disk(&part.disk())?,
-            app: AppRecord { argv, env, working_dir, user },
+            app: spec.app.clone(),
             ready: spec.ready.as_ref().map(|ready| ReadyRecord {
                 port: ready.port,
                 path: ready.path.clone(),
@@ -237,8 +236,7 @@ impl Inner {
                 memory_mib: manifest.memory_mib,
                 vcpus: manifest.vcpus,
             };
-            let AppRecord { argv, env, working_dir, user } = manifest.app.clone();
-            let app = App { argv, env, working_dir, user };
+            let app = manifest.app.clone();
             let ready = manifest.ready.as_ref().map(|ready| HookRequest {
                 port: ready.port,
                 path: ready.path.clone(),

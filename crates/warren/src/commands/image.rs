@@ -1,4 +1,5 @@
-//! `warren image`: sends a directory to be built and shows how far it is; lists; removes.
+//! `warren image`: sends a directory to be built and shows how far it is; lists, removes, carries to
+//! other hosts.
 
 use super::Context;
 use crate::{
@@ -8,9 +9,12 @@ use crate::{
     image_file::{self, ImageFile, Overrides},
     print::Format,
     progress::Progress,
-    protocol::{ARTIFACT_BYTES_MAX, BuildLine, IMAGE_HEADER, IMAGES, Image, ImageRequest, SERVICE},
+    protocol::{
+        ARTIFACT_BYTES_MAX, BuildLine, IMAGE_EXPORT, IMAGE_HEADER, IMAGE_IMPORT, IMAGE_PRUNE,
+        IMAGES, Image, ImageBundle, ImageRequest, PrunedImages, SERVICE,
+    },
 };
-use hyper::Method;
+use hyper::{Method, Response, body::Incoming};
 use std::{
     fs,
     io::{self, Cursor, Read, Seek, Write},
@@ -82,6 +86,20 @@ pub(crate) async fn image(context: &Context, image: args::Image) -> Outcome {
             let _: serde_json::Value = client.own(Method::DELETE, &path).await?;
             context.printer.line(name)?;
         }
+        args::Image::Export { name, file, version } => {
+            let asked = ImageBundle { name: Some(name), version, file: absolute(file)? };
+            let written: ImageBundle = client.own_post(IMAGE_EXPORT, &asked).await?;
+            context.printer.line(written.file.display())?;
+        }
+        args::Image::Import { file, name } => {
+            let asked = ImageBundle { name, version: None, file: absolute(file)? };
+            let answer = client.own_post_stream(IMAGE_IMPORT, &asked).await?;
+            return show(context, answer).await;
+        }
+        args::Image::Prune => {
+            let pruned: PrunedImages = client.own(Method::POST, IMAGE_PRUNE).await?;
+            context.printer.rows(&[pruned])?;
+        }
     }
     Ok(Exit::Success)
 }
@@ -100,6 +118,16 @@ async fn build(context: &Context, client: &Client, build: args::ImageBuild) -> O
             body: artifact.into(),
         })
         .await?;
+    show(context, answer).await
+}
+
+/// As this process sees it; the service may stand elsewhere.
+fn absolute(file: PathBuf) -> Result<PathBuf, BuildError> {
+    std::path::absolute(&file).map_err(|source| BuildError::Unreadable { path: file, source })
+}
+
+/// Shows a build until its end.
+async fn show(context: &Context, answer: Response<Incoming>) -> Outcome {
     let mut lines = Lines::new(IMAGES, answer);
     let mut progress = Progress::new(&context.printer);
     while let Some(line) = lines.next().await? {
@@ -141,7 +169,8 @@ fn image_request(build: &args::ImageBuild) -> Result<ImageRequest, Failure> {
     let directory = fs::canonicalize(&build.dir).ok();
     let directory = directory.as_deref().and_then(Path::file_name).unwrap_or_default();
     let directory = directory.to_string_lossy().into_owned();
-    let asked = ImageFile::parse(path, &text)?.resolve(overrides, directory);
+    let mut asked = ImageFile::parse(path, &text)?.resolve(overrides, directory);
+    asked.environment.clone_from(&build.env);
     if control::ImageName::parse(&asked.name).is_err() {
         return Err(BuildError::BadName { name: asked.name }.into());
     }

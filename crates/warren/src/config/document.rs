@@ -100,6 +100,19 @@ const MEANINGS: &[(&str, &str, &str)] = &[
         "Requests, WebSockets and shells at once of a VM's endpoint: `off`, a number, or `aws` (8 for each 512 MiB). What is more is answered 429.",
     ),
     (
+        "image",
+        "aliases",
+        "What is taken for an image that a Dockerfile names: `NAME=SOURCE`, NAME complete with its tag, SOURCE another name or a file of this host that anyone may read (`oci:DIR`, `oci-archive:FILE`, `docker-archive:FILE`, each with `:NAME` behind it where it holds several).",
+    ),
+    ("image", "plain_registries", "Registries, as `HOST:PORT`, that are asked without TLS."),
+    ("image", "build_memory_mib", "Memory of the processes of one build together, in MiB."),
+    ("image", "build_minutes", "Longest time that a Dockerfile may take."),
+    (
+        "image",
+        "kept_gib",
+        "Space for the layers and disks of earlier builds together, in GiB; what is beyond goes after a build, the longest unused first. What an image is made from always stays.",
+    ),
+    (
         "network",
         "internet",
         "`off`: no VM reaches the internet, whatever its connectors say. DNS, the AWS API and the platform are reached as before.",

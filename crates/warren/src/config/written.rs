@@ -16,6 +16,7 @@ pub(crate) struct Written {
     pub(crate) platform: Platform,
     pub(crate) launcher: Launcher,
     pub(crate) engine: Engine,
+    pub(crate) image: Image,
     pub(crate) gateway: WrittenGateway,
     pub(crate) network: Network,
     pub(crate) idle: Idle,
@@ -97,6 +98,28 @@ impl Default for Engine {
             standby: 1,
             share_dir: PathBuf::new(),
             libexec_dir: PathBuf::new(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Image {
+    pub(crate) aliases: Vec<String>,
+    pub(crate) plain_registries: Vec<String>,
+    pub(crate) build_memory_mib: u64,
+    pub(crate) build_minutes: u64,
+    pub(crate) kept_gib: u64,
+}
+
+impl Default for Image {
+    fn default() -> Self {
+        Self {
+            aliases: Vec::new(),
+            plain_registries: Vec::new(),
+            build_memory_mib: 4096,
+            build_minutes: 60,
+            kept_gib: 50,
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{BODY_BYTES_MAX, Service, UPLOADS_MAX, answer::Refused};
 use crate::failure::with_causes;
 use crate::node::store;
-use crate::protocol::{ARTIFACT_BYTES_MAX, BuildLine, IMAGE_HEADER, Image, ImageRequest};
+use crate::protocol::{self, ARTIFACT_BYTES_MAX, BuildLine, IMAGE_HEADER, Image, ImageRequest};
 use axum::{
     Json,
     body::{Body, Bytes},
@@ -63,11 +63,16 @@ pub(super) async fn build(
     drop((uploading, body));
     let upload = Upload { asked, artifact_uri, description: None };
     let started = start_build(&service.control, upload).await.map_err(|e| Refused::control(&e))?;
+    Ok(followed(&service, started))
+}
+
+/// The progress of a build, as JSON lines. It goes on where the client leaves.
+pub(super) fn followed(service: &Service, started: StartedBuild) -> Response {
     let (sender, lines) = mpsc::unbounded_channel();
     let control = service.control.clone();
     service.tasks.spawn(async move { follow(&control, started, &sender).await });
     let body = UnboundedReceiverStream::new(lines).map(Ok::<_, Infallible>);
-    Ok(Response::new(Body::from_stream(body)))
+    Response::new(Body::from_stream(body))
 }
 
 /// An image to be built from an artifact in S3.
@@ -117,10 +122,13 @@ fn spec(control: &Control, upload: Upload) -> Result<ImageSpec, ControlError> {
         description: upload.description,
         memory_mib: upload.asked.memory_mib,
         hooks,
-        environment: Vec::new(),
+        environment: upload.asked.environment,
         egress_connectors: Vec::new(),
         logging: Logging::Default,
-        os_capabilities: OsCapabilities::Default,
+        os_capabilities: match upload.asked.capabilities {
+            protocol::OsCapabilities::Container => OsCapabilities::Default,
+            protocol::OsCapabilities::All => OsCapabilities::All,
+        },
     })
 }
 

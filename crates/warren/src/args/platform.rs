@@ -5,7 +5,6 @@ use std::{net::SocketAddr, path::PathBuf};
 
 #[derive(Debug, Args)]
 #[command(
-    args_conflicts_with_subcommands = true,
     after_help = "Examples, each line in a terminal of its own where the number changes:\n  \
         1$ warren platform\n  \
         2$ warren platform env create mine       # prints the environment's id and key\n  \

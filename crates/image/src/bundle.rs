@@ -9,7 +9,7 @@
 use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
+    io::{self, BufReader, BufWriter, Read, Seek, Write},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -178,8 +178,7 @@ fn read_bundle(file: &Path, source: File, disk: &Path) -> Result<Vec<u8>, Bundle
     let Summing { mut inner, digest } = input;
     let mut sum = [0; 32];
     inner.read_exact(&mut sum).map_err(damaged)?;
-    let more =
-        inner.seek(SeekFrom::Current(0)).and_then(|at| Ok(inner.get_ref().metadata()?.len() > at));
+    let more = inner.stream_position().and_then(|at| Ok(inner.get_ref().metadata()?.len() > at));
     if sum[..] != digest.finalize()[..] || more.map_err(damaged)? {
         return Err(BundleError::Damaged(file.to_owned()));
     }

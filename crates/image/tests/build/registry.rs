@@ -77,10 +77,13 @@ impl Image {
     }
 }
 
+/// Content type and body, by path.
+type Answers = BTreeMap<String, (&'static str, Vec<u8>)>;
+
 /// Answers until it is dropped.
 pub(crate) struct Registry {
     address: String,
-    answers: Arc<Mutex<BTreeMap<String, (&'static str, Vec<u8>)>>>,
+    answers: Arc<Mutex<Answers>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -89,7 +92,7 @@ impl Registry {
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let answers = Arc::new(Mutex::new(BTreeMap::new()));
+        let answers = Arc::new(Mutex::new(Answers::new()));
         let stop = Arc::new(AtomicBool::new(false));
         let (known, stopped) = (answers.clone(), stop.clone());
         let thread = std::thread::spawn(move || {
@@ -130,10 +133,7 @@ impl Drop for Registry {
     }
 }
 
-fn answer(
-    mut stream: TcpStream,
-    answers: &BTreeMap<String, (&'static str, Vec<u8>)>,
-) -> std::io::Result<()> {
+fn answer(mut stream: TcpStream, answers: &Answers) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
     while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}

@@ -18,6 +18,7 @@ use control::{
     RunMicrovm, SystemClock,
     testing::{FakeArtifacts, FakeBackDoor, FakeBuilder, FakeEngine, image_spec},
 };
+use objects::Objects;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -68,6 +69,8 @@ async fn warren() -> anyhow::Result<()> {
     let state = AwsState {
         authenticator: Arc::new(Authenticator::new(settings, control.credentials().clone())?),
         throttles: Arc::new(Throttles::new(Rates::unlimited())),
+        objects: Arc::new(Objects::open(&data.path().join("objects")).await?),
+        s3_domains: Vec::new(),
         control: control.clone(),
         calls: tokio_util::task::TaskTracker::new(),
     };

@@ -9,6 +9,7 @@ use crate::{
         Asker, Context, Decision, Directory, IamConfig, IamError, Identity, PolicyDocument,
         Request, Trust, decide,
     },
+    s3::PresignedV2,
     sigv4::{Claim, Dialect, Expectation, Form, SignatureFault, verify, verify_head},
 };
 use control::{Clock, ControlError, Credentials, RoleArn, Session};
@@ -165,16 +166,30 @@ impl Authenticator {
         signing_name: &str,
     ) -> Result<Principal, AuthError> {
         let claim = Claim::parse(parts)?;
-        let (principal, secret) = self.look_up(&claim)?;
+        let (principal, secret) =
+            self.look_up(&claim.access_key, claim.session_token.as_deref())?;
         verify(&claim, parts, body, &self.expectation(signing_name), &secret)?;
         Ok(principal)
     }
 
     /// As [`Authenticator::authenticate`] for S3, before the body has come; the answer says what the
     /// body will be held against.
-    pub(crate) fn authenticate_s3(&self, parts: &Parts) -> Result<(Principal, Form), AuthError> {
+    ///
+    /// `host_bucket`: the bucket that the host names.
+    pub(crate) fn authenticate_s3(
+        &self,
+        parts: &Parts,
+        host_bucket: Option<&str>,
+    ) -> Result<(Principal, Form), AuthError> {
+        if let Some(presigned) = PresignedV2::read(parts) {
+            let token = presigned.session_token.as_deref();
+            let (principal, secret) = self.look_up(&presigned.access_key, token)?;
+            presigned.verify(parts, host_bucket, &secret, self.clock.now().utc())?;
+            return Ok((principal, Form::Whole { sha256: None }));
+        }
         let claim = Claim::parse(parts)?;
-        let (principal, secret) = self.look_up(&claim)?;
+        let (principal, secret) =
+            self.look_up(&claim.access_key, claim.session_token.as_deref())?;
         let mut expected = self.expectation("s3");
         expected.skew = expected.skew.max(S3_CLOCK_SKEW);
         let form = verify_head(&claim, parts, &expected, &secret)?;
@@ -317,21 +332,25 @@ impl Authenticator {
     }
 
     /// The caller that the claim names, unproven, and the secret that would prove it.
-    fn look_up(&self, claim: &Claim) -> Result<(Principal, String), SignatureFault> {
-        if let Some(token) = &claim.session_token {
-            let session = self.credentials.open_session_token(&claim.access_key, token);
+    fn look_up(
+        &self,
+        access_key: &str,
+        session_token: Option<&str>,
+    ) -> Result<(Principal, String), SignatureFault> {
+        if let Some(token) = session_token {
+            let session = self.credentials.open_session_token(access_key, token);
             let session = session.map_err(|error| match error {
                 ControlError::ExpiredSessionToken => SignatureFault::TokenExpired,
                 _ => SignatureFault::UnknownKey,
             })?;
             return self.session_principal(&session);
         }
-        if let Some(owner) = self.directory.key(&claim.access_key) {
+        if let Some(owner) = self.directory.key(access_key) {
             let principal = self.user_principal(&owner.user)?;
             return Ok((principal, owner.secret.secret.clone()));
         }
         let operator = self.credentials.operator();
-        if operator.access_key_id == claim.access_key {
+        if operator.access_key_id == access_key {
             let principal = self.user_principal(&operator.user)?;
             return Ok((principal, operator.secret_access_key.expose().to_owned()));
         }

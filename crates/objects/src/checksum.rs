@@ -116,7 +116,7 @@ pub struct ChecksumPlan {
 /// Computes one checksum.
 pub(crate) enum Summing {
     Crc(CrcAlgorithm, Box<crc_fast::Digest>),
-    Ring(digest::Context),
+    Ring(Box<digest::Context>),
 }
 
 impl Summing {
@@ -124,9 +124,9 @@ impl Summing {
         match (algorithm.crc(), algorithm) {
             (Some(crc), _) => Self::Crc(crc, Box::new(crc_fast::Digest::new(crc))),
             (None, ChecksumAlgorithm::Sha1) => {
-                Self::Ring(digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY))
+                Self::Ring(Box::new(digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY)))
             }
-            (None, _) => Self::Ring(digest::Context::new(&digest::SHA256)),
+            (None, _) => Self::Ring(Box::new(digest::Context::new(&digest::SHA256))),
         }
     }
 

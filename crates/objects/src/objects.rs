@@ -160,8 +160,7 @@ impl Objects {
     /// [`ObjectsError::NoSuchBucket`], [`ObjectsError::PreconditionFailed`].
     pub async fn put(
         &self,
-        bucket: &BucketName,
-        key: &ObjectKey,
+        (bucket, key): (&BucketName, &ObjectKey),
         traits: Traits,
         written: Written,
         condition: &Condition,

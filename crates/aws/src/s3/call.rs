@@ -9,11 +9,10 @@ use crate::{
     AwsState,
     auth::{Access, Principal},
     iam::Context,
-    protocol::form,
     sigv4::Payload,
 };
 use axum::{body::Body, response::Response};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use objects::{BucketName, ObjectKey, Objects, Sums};
 use std::sync::Arc;
 use time::OffsetDateTime;
@@ -23,11 +22,12 @@ const DOCUMENT_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 pub(super) struct Call {
     pub(super) state: Arc<AwsState>,
-    principal: Principal,
-    context: Context,
-    address: Address,
+    pub(super) principal: Principal,
+    pub(super) context: Context,
+    pub(super) address: Address,
     pub(super) headers: HeaderMap,
-    query: Vec<(String, String)>,
+    /// Decoded.
+    pub(super) query: Vec<(String, String)>,
     pub(super) payload: Payload,
 }
 
@@ -43,18 +43,6 @@ pub(super) fn payload_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 impl Call {
-    pub(super) fn new(
-        state: Arc<AwsState>,
-        principal: Principal,
-        context: Context,
-        address: Address,
-        parts: Parts,
-        payload: Payload,
-    ) -> Self {
-        let query = form(parts.uri.query().unwrap_or_default()).collect();
-        Self { state, principal, context, address, headers: parts.headers, query, payload }
-    }
-
     pub(super) fn objects(&self) -> &Objects {
         &self.state.objects
     }

@@ -89,7 +89,7 @@ pub(super) async fn whole(call: Call) -> Result<Response, S3Error> {
     } else {
         // Another checksum is wanted: every byte has to be read.
         let written = objects.copy_range(&source, wanted).await?;
-        objects.put(&bucket, &key, traits, written, &condition).await?
+        objects.put((&bucket, &key), traits, written, &condition).await?
     };
     let checksum = copied.checksum.as_ref();
     Ok(result("CopyObjectResult", &copied.etag, checksum, copied.modified_at))

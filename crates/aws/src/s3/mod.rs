@@ -19,6 +19,7 @@ mod list_objects;
 mod multipart;
 mod object_traits;
 mod operation;
+mod presigned_v2;
 mod put_object;
 mod tagging;
 mod xml;
@@ -27,6 +28,7 @@ use crate::{
     AwsState,
     auth::AuthError,
     iam::Context,
+    protocol,
     sigv4::{Claim, Payload},
 };
 use address::Address;
@@ -35,6 +37,8 @@ use call::Call;
 use error::S3Error;
 use http::{HeaderValue, Method, request::Parts};
 use std::{net::SocketAddr, sync::Arc};
+
+pub(crate) use presigned_v2::PresignedV2;
 
 /// Signing name, and prefix of IAM actions.
 pub(crate) const SERVICE: &str = "s3";
@@ -53,6 +57,7 @@ pub(crate) struct Outcome {
 pub(crate) fn is_addressed(parts: &Parts, state: &AwsState) -> bool {
     match Claim::service_named(&parts.headers, &parts.uri) {
         Some(service) => service == SERVICE,
+        None if PresignedV2::read(parts).is_some() => true,
         None => {
             parts.headers.get("x-amz-target").is_none()
                 && address::bucket_of_host(parts, &state.s3_domains).is_some()
@@ -105,7 +110,8 @@ async fn perform(
     let address = Address::read(&parts, &state.s3_domains);
     let operation = operation::find(&parts, &address);
     outcome.operation = operation.as_ref().map_or("-", |operation| operation.name);
-    let authenticated = state.authenticator.authenticate_s3(&parts);
+    let host_bucket = address::bucket_of_host(&parts, &state.s3_domains);
+    let authenticated = state.authenticator.authenticate_s3(&parts, host_bucket.as_deref());
     let (principal, form) = authenticated.map_err(|AuthError(fault)| {
         S3Error::signature(&fault, &parts, state.authenticator.region())
     })?;
@@ -117,7 +123,9 @@ async fn perform(
     }
     let calls = state.calls.clone();
     let payload = Payload::new(body, form, call::payload_length(&parts.headers));
-    let call = Call::new(state, principal, context, address, parts, payload);
+    let query = protocol::form(parts.uri.query().unwrap_or_default()).collect();
+    let headers = parts.headers;
+    let call = Call { state, principal, context, address, headers, query, payload };
     // In a task of its own: a client that goes away does not stop a write half way.
     let ended = calls.spawn((operation.run)(call)).await;
     ended.unwrap_or_else(|panic| Err(S3Error::internal(&panic)))

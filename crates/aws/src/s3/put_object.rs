@@ -161,7 +161,7 @@ pub(super) async fn put(mut call: Call) -> Result<Response, S3Error> {
     let stated = Stated::read(&call)?;
     // Where the client names none, S3 computes this one.
     let written = receive(&mut call, &stated, Some(ChecksumAlgorithm::Crc64Nvme)).await?;
-    let object = call.objects().put(&bucket, &key, traits, written, &condition).await?;
+    let object = call.objects().put((&bucket, &key), traits, written, &condition).await?;
     let mut response = empty(StatusCode::OK);
     set(&mut response, "etag", &format!("\"{}\"", object.etag));
     if let Some(checksum) = &object.checksum {

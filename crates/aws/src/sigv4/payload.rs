@@ -298,10 +298,7 @@ impl Payload {
     /// Reads one trailer; `lines` are the ones before it, as they are signed.
     async fn trailer(&mut self, mut lines: String) -> Result<(), PayloadFault> {
         let Form::Chunked { trailer, .. } = self.form else { return Ok(()) };
-        let line = match self.line().await? {
-            Some(line) => line,
-            None => String::new(),
-        };
+        let line = self.line().await?.unwrap_or_default();
         if line.trim().is_empty() {
             if trailer && matches!(&self.form, Form::Chunked { chain: Some(_), .. }) {
                 return Err(PayloadFault::Malformed("the trailers are not signed"));

@@ -60,6 +60,6 @@ pub(crate) async fn store(objects: &Objects, key: &str, zip: &[u8]) -> Result<St
     let mut incoming = objects.begin(None, u64::MAX)?;
     incoming.write(zip).await?;
     let written = incoming.finish().await?;
-    objects.put(&bucket, &name, Traits::default(), written, &Condition::None).await?;
+    objects.put((&bucket, &name), Traits::default(), written, &Condition::None).await?;
     Ok(format!("s3://{BUCKET}/{key}"))
 }

@@ -14,6 +14,7 @@ mod hostile;
 mod images;
 mod isolation;
 mod leaves_nothing;
+mod life;
 mod official_workers;
 mod polling;
 mod session;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         demo::trials(&shared),
         gateway::trials(&shared),
         failures::trials(&shared),
+        life::trials(&shared),
         crash::trials(&shared),
         leaves_nothing::trials(&shared),
     ];

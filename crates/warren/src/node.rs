@@ -206,41 +206,19 @@ impl Node {
         let gateway_listener = listen(settings.gateway.listen).await?;
         let certificate = front::certificate(&settings.gateway)?;
         let machinery = Machinery::open(&settings, guest_api).await?;
-        let control = machinery.control.clone();
-        let gateway = front::gateway(&settings.gateway, certificate, &control);
-        let mut iam = identities(&settings.region, &settings.account, &settings.iam_files)?;
-        if let Some(prefix) = names.secrets {
-            allow_secrets(&mut iam, &settings.region, &settings.account, prefix);
-        }
-        if settings.launcher.mode == LauncherMode::Poll {
-            keep_key_on_host(&mut iam, &settings.region, &settings.account, &names.environment_key);
-        }
-        let auth = AuthSettings {
-            region: settings.region.clone(),
-            account: settings.account.clone(),
-            clock_skew: CLOCK_SKEW,
-            clock: Arc::new(SystemClock),
-            iam,
-        };
-        let authenticator = Arc::new(Authenticator::new(auth, control.credentials().clone())?);
-        let reader = ObjectReader::new(machinery.objects.clone(), authenticator.clone());
-        if machinery.artifacts.reader.set(reader).is_err() {
-            tracing::warn!("artifacts are read by another reader already");
-        }
-        let launcher = start_launcher(&settings, &names, &control, address).await?;
-        let stop = CancellationToken::new();
-        let service = Arc::new(Service {
-            control: control.clone(),
-            objects: machinery.objects.clone(),
-            builder: machinery.builder.clone(),
-            authenticator: authenticator.clone(),
-            launcher,
-            settings,
-            gateway: gateway.clone(),
-            stop: stop.clone(),
-            tasks: TaskTracker::new(),
-            uploads: Semaphore::new(service::UPLOADS_MAX),
-        });
+        let gateway = front::gateway(&settings.gateway, certificate, &machinery.control);
+        let service =
+            match serving(settings, &names, &machinery, Ends { address, gateway: gateway.clone() })
+                .await
+            {
+                Ok(service) => service,
+                Err(error) => {
+                    machinery.close().await;
+                    return Err(error);
+                }
+            };
+        let (control, stop) = (machinery.control.clone(), service.stop.clone());
+        let authenticator = service.authenticator.clone();
         let mut router = service::router(service.clone());
         if let Some(launcher) = &service.launcher {
             router = router.merge(launcher.router());
@@ -300,6 +278,55 @@ impl Node {
     }
 }
 
+/// By what a node is reached.
+struct Ends {
+    address: SocketAddr,
+    gateway: gateway::Gateway,
+}
+
+/// What stands in front of the control plane: identities, launcher, Warren's own service.
+async fn serving(
+    settings: Settings,
+    names: &Names,
+    machinery: &Machinery,
+    Ends { address, gateway }: Ends,
+) -> Result<Arc<Service>, NodeError> {
+    let Machinery { control, objects, artifacts, .. } = machinery;
+    let mut iam = identities(&settings.region, &settings.account, &settings.iam_files)?;
+    if let Some(prefix) = names.secrets {
+        allow_secrets(&mut iam, &settings.region, &settings.account, prefix);
+    }
+    if settings.launcher.mode == LauncherMode::Poll {
+        keep_key_on_host(&mut iam, &settings.region, &settings.account, &names.environment_key);
+    }
+    let auth = AuthSettings {
+        region: settings.region.clone(),
+        account: settings.account.clone(),
+        clock_skew: CLOCK_SKEW,
+        clock: Arc::new(SystemClock),
+        iam,
+    };
+    let authenticator = Arc::new(Authenticator::new(auth, control.credentials().clone())?);
+    let reader = ObjectReader::new(objects.clone(), authenticator.clone());
+    if artifacts.reader.set(reader).is_err() {
+        tracing::warn!("artifacts are read by another reader already");
+    }
+    // Last, since it begins to work at once.
+    let launcher = start_launcher(&settings, names, control, address).await?;
+    Ok(Arc::new(Service {
+        control: control.clone(),
+        objects: objects.clone(),
+        builder: machinery.builder.clone(),
+        authenticator,
+        launcher,
+        settings,
+        gateway,
+        stop: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        uploads: Semaphore::new(service::UPLOADS_MAX),
+    }))
+}
+
 /// Ends every VM of a data directory whose service does not run.
 pub(crate) async fn terminate_orphans(settings: &Settings) -> Result<(), NodeError> {
     let _lock = Lock::take(&settings.data_dir, "warren", "warren down")?;
@@ -336,8 +363,16 @@ impl Machinery {
             image_builder: Arc::new(Builder(builder.clone())),
             clock: Arc::new(SystemClock),
         };
-        let control = Control::open(control_config(settings), outside).await?;
-        Ok(Self { control, engine, back_door, builder, artifacts, objects })
+        match Control::open(control_config(settings), outside).await {
+            Ok(control) => Ok(Self { control, engine, back_door, builder, artifacts, objects }),
+            Err(error) => {
+                builder.shut_down().await;
+                back_door.shut_down().await;
+                engine.shutdown().await;
+                objects.close().await;
+                Err(error.into())
+            }
+        }
     }
 
     async fn close(self) {

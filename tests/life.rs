@@ -70,14 +70,16 @@ const WORK: &str = "mkdir -p /workspace; cd /workspace; echo kept > file; echo i
 fn lives_on(site: &Site) {
     let vm = run(site);
     exec(site, &vm, WORK);
-    let before = exec(site, &vm, "cat /workspace/pid /proc/sys/kernel/random/boot_id /etc/machine-id");
+    let before =
+        exec(site, &vm, "cat /workspace/pid /proc/sys/kernel/random/boot_id /etc/machine-id");
     site.warren(["suspend", &vm]).run().ok();
     assert_eq!(state(site, &vm), "SUSPENDED");
     let refused = site.warren(["exec", &vm, "--", "true"]).run().refused();
     assert!(refused.contains("SUSPENDED"), "{refused}");
     std::thread::sleep(Duration::from_millis(1500));
     site.warren(["resume", &vm]).run().ok();
-    let after = exec(site, &vm, "cat /workspace/pid /proc/sys/kernel/random/boot_id /etc/machine-id");
+    let after =
+        exec(site, &vm, "cat /workspace/pid /proc/sys/kernel/random/boot_id /etc/machine-id");
     assert_eq!(after, before, "the same machine");
     let look = "cat /workspace/file /dev/shm/note; kill -0 $(cat /workspace/pid) && echo alive; \
         python3 -c 'import urllib.request; \
@@ -130,14 +132,19 @@ fn fork(site: &Site) {
 
 fn checkpoint(site: &Site) {
     let vm = run(site);
-    exec(site, &vm, "mkdir -p /workspace; cd /workspace; echo one > kept; echo two > changed; echo three > lost");
+    exec(
+        site,
+        &vm,
+        "mkdir -p /workspace; cd /workspace; echo one > kept; echo two > changed; echo three > lost",
+    );
     site.warren(["checkpoint", &vm, "before"]).run().ok();
     exec(site, &vm, "cd /workspace; echo two-and-a-half > changed; rm lost; echo four > new");
     site.warren(["checkpoint", &vm, "after"]).run().ok();
     let again = site.warren(["checkpoint", &vm, "after"]).run().refused();
     assert!(again.contains("exists already"), "{again}");
     terminate(site, &[&vm]);
-    let changes = site.warren(["--json", "checkpoint", "diff", "before", "after"]).run().json_lines();
+    let changes =
+        site.warren(["--json", "checkpoint", "diff", "before", "after"]).run().json_lines();
     let changed = |path: &str| {
         let found = changes.iter().find(|change| change["path"] == format!("/workspace/{path}"));
         found.map(|change| change["change"].as_str().unwrap_or_default().to_owned())
@@ -227,7 +234,9 @@ fn shown(site: &Site) {
     following.interrupt();
     let past = site.warren(["--json", "events", &vm]).run().json_lines();
     let told: Vec<&str> = past.iter().filter_map(|event| event["event"].as_str()).collect();
-    for event in ["accepted", "restored", "running", "suspending", "suspended", "resuming", "resumed"] {
+    for event in
+        ["accepted", "restored", "running", "suspending", "suspended", "resuming", "resumed"]
+    {
         assert!(told.contains(&event), "{event} is missing: {told:?}");
     }
     let inspected = site.warren(["inspect", &vm]).run().ok();

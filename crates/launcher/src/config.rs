@@ -91,6 +91,8 @@ pub struct VmConfig {
     /// None, the default: never suspended for being idle. A worker takes no inbound traffic, so on
     /// AWS an idle clock would freeze it in the middle of a turn.
     pub idle_policy: Option<IdlePolicy>,
+    /// What the worker does with a session's VM when it has no more work.
+    pub at_end: AtEnd,
     /// CloudWatch log group of the app's output. None: the service's default.
     pub log_group: Option<String>,
     /// Empty: the service's default.
@@ -108,11 +110,24 @@ impl VmConfig {
             execution_role_arn: None,
             max_duration_seconds: MAX_DURATION_SECONDS_DEFAULT,
             idle_policy: None,
+            at_end: AtEnd::Terminate,
             log_group: None,
             ingress_connectors: Vec::new(),
             egress_connectors: Vec::new(),
         }
     }
+}
+
+/// What becomes of a session's VM at the end of its work. A session that was archived or deleted
+/// takes its VM with it in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtEnd {
+    Terminate,
+    /// It is suspended, resumed at the session's next run, and terminated where none comes within
+    /// so many seconds. With [`Mode::Poll`] a VM has its one item alone, and is terminated.
+    Suspend {
+        seconds: i32,
+    },
 }
 
 /// When an idle VM is suspended, and when a suspended one ends.

@@ -30,8 +30,9 @@ mod store;
 pub use aws::TlsError;
 pub use aws_credential_types::provider::SharedCredentialsProvider;
 pub use config::{
-    ENVIRONMENT_KEY_SECRET_ID_DEFAULT, IdlePolicy, LAUNCHES_PER_SECOND_DEFAULT, LauncherConfig,
-    MAX_DURATION_SECONDS_DEFAULT, Mode, ResumeOn, SIGNING_SECRET_ID_DEFAULT, VmConfig,
+    AtEnd, ENVIRONMENT_KEY_SECRET_ID_DEFAULT, IdlePolicy, LAUNCHES_PER_SECOND_DEFAULT,
+    LauncherConfig, MAX_DURATION_SECONDS_DEFAULT, Mode, ResumeOn, SIGNING_SECRET_ID_DEFAULT,
+    VmConfig,
 };
 pub use delivery::WEBHOOK_PATH;
 pub use event::{LauncherEvent, LauncherEventKind};

@@ -6,7 +6,7 @@
 use crate::{
     aws::{AwsClients, code_of, full_message},
     claim::Claim,
-    config::{IdlePolicy, LauncherConfig, ResumeOn},
+    config::{AtEnd, IdlePolicy, LauncherConfig, MAX_DURATION_SECONDS_DEFAULT, ResumeOn},
     sessions::Demand,
 };
 use agents::SessionId;
@@ -82,6 +82,8 @@ struct PayloadSession<'a> {
     anthropic_work_secret: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     anthropic_base_url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warren_at_end: Option<&'static str>,
 }
 
 impl RunRequest {
@@ -93,6 +95,10 @@ impl RunRequest {
     ) -> Result<Self, PayloadTooLong> {
         let Demand { session, environment, claim, .. } = demand;
         let key = config.environment_key_secret_id.as_str();
+        let sleeps = match config.vm.at_end {
+            AtEnd::Suspend { seconds } if claim.is_none() => Some(seconds),
+            AtEnd::Suspend { .. } | AtEnd::Terminate => None,
+        };
         let payload = Payload {
             version: "1",
             session: PayloadSession {
@@ -103,6 +109,7 @@ impl RunRequest {
                 anthropic_work_id: claim.as_ref().map(|claim| claim.work.as_str()),
                 anthropic_work_secret: claim.as_ref().map(|claim| claim.secret.as_str()),
                 anthropic_base_url: config.guest_platform_url.as_deref(),
+                warren_at_end: sleeps.is_some().then_some("suspend"),
             },
         };
         // Strings in a struct: serialising them cannot fail, and an empty payload would be refused
@@ -118,7 +125,7 @@ impl RunRequest {
             image_version: vm.image_version.clone(),
             execution_role_arn: vm.execution_role_arn.clone(),
             max_duration_seconds: vm.max_duration_seconds,
-            idle_policy: vm.idle_policy.clone(),
+            idle_policy: sleeps.map(sleeping).or_else(|| vm.idle_policy.clone()),
             log_group: vm.log_group.clone(),
             ingress_connectors: vm.ingress_connectors.clone(),
             egress_connectors: vm.egress_connectors.clone(),
@@ -133,6 +140,15 @@ impl RunRequest {
 
     pub(crate) fn image_identifier(&self) -> &str {
         &self.image_identifier
+    }
+}
+
+/// The worker suspends its VM itself; this policy is there for the end of the suspension.
+fn sleeping(seconds: i32) -> IdlePolicy {
+    IdlePolicy {
+        max_idle_seconds: MAX_DURATION_SECONDS_DEFAULT,
+        suspended_seconds: seconds,
+        resume: ResumeOn::RequestOnly,
     }
 }
 

@@ -28,7 +28,7 @@ mod written;
 pub(crate) use document::assert_page;
 pub(crate) use document::commented_file;
 pub(crate) use gateway::{CertificateFrom, Gateway, Tls};
-pub(crate) use written::{Accelerator, Counts, LauncherMode, Require, Switch, Written};
+pub(crate) use written::{Accelerator, AtEnd, Counts, LauncherMode, Require, Switch, Written};
 
 use crate::{
     args::Global,
@@ -88,6 +88,9 @@ pub(crate) struct Launcher {
     pub(crate) mode: LauncherMode,
     pub(crate) image: String,
     pub(crate) max_duration: Duration,
+    pub(crate) at_end: AtEnd,
+    /// How long a session's VM stays suspended.
+    pub(crate) suspended: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -333,6 +336,10 @@ fn settle(
         let value = launcher.max_duration_s.to_string();
         return Err(value_error("launcher.max_duration_s", &value, "1 to 28800 seconds"));
     }
+    if !(1..=28_800).contains(&launcher.suspended_s) {
+        let value = launcher.suspended_s.to_string();
+        return Err(value_error("launcher.suspended_s", &value, "1 to 28800 seconds"));
+    }
     let platform_url = url::Url::parse(&platform.base_url)
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
@@ -365,6 +372,8 @@ fn settle(
             mode: launcher.mode,
             image: launcher.image,
             max_duration: Duration::from_secs(launcher.max_duration_s.into()),
+            at_end: launcher.at_end,
+            suspended: Duration::from_secs(launcher.suspended_s.into()),
         },
         engine: Engine {
             require: engine.require,

@@ -13,7 +13,7 @@ pub(crate) use default_image::{DefaultImageError, NAME as DEFAULT_IMAGE};
 pub(crate) use identities::{EXECUTION_ROLE, LAUNCHER_ROLE, role_arn};
 
 use crate::{
-    config::{self, Accelerator, Counts, LauncherMode, Require, Settings, Switch},
+    config::{self, Accelerator, AtEnd, Counts, LauncherMode, Require, Settings, Switch},
     failure::{Exit, Remedy},
     lock::{Lock, LockError},
     service::{self, Service},
@@ -484,6 +484,12 @@ async fn start_launcher(
         .to_vec();
     let seconds = i32::try_from(settings.launcher.max_duration.as_secs());
     config.vm.max_duration_seconds = seconds.unwrap_or(launcher::MAX_DURATION_SECONDS_DEFAULT);
+    config.vm.at_end = match settings.launcher.at_end {
+        AtEnd::Terminate => launcher::AtEnd::Terminate,
+        AtEnd::Suspend => launcher::AtEnd::Suspend {
+            seconds: i32::try_from(settings.launcher.suspended.as_secs()).unwrap_or(i32::MAX),
+        },
+    };
     let role =
         RoleArn::parse(&role_arn(&settings.account, LAUNCHER_ROLE)).map_err(ControlError::from)?;
     let credentials = control.credentials().clone();

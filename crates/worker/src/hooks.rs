@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,7 +38,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 /// What hooks tell the rest of the worker.
 #[derive(Debug, Clone)]
 pub(crate) struct HookEvents {
-    /// Takes the one run of this VM.
+    /// Takes the run of this VM; another one where it was copied.
     pub(crate) run: mpsc::Sender<RunRequest>,
     /// Counts the wake-ups from suspension.
     pub(crate) resumed: Arc<watch::Sender<u64>>,
@@ -59,7 +59,7 @@ pub(crate) async fn serve(
 ) -> io::Result<()> {
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await?;
     tracing::info!(address = %listener.local_addr()?, "hooks are served");
-    let state = Arc::new(Hooks { events, first_run: std::sync::OnceLock::new() });
+    let state = Arc::new(Hooks { events, begun: Mutex::new(None) });
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let tasks = TaskTracker::new();
     loop {
@@ -109,8 +109,13 @@ async fn serve_connection(stream: TcpStream, state: Arc<Hooks>, stop: Cancellati
 
 struct Hooks {
     events: HookEvents,
-    /// Body of the run that was begun.
-    first_run: std::sync::OnceLock<Bytes>,
+    begun: Mutex<Option<Begun>>,
+}
+
+/// The run that was begun.
+struct Begun {
+    microvm_id: Option<String>,
+    body: Bytes,
 }
 
 impl Hooks {
@@ -144,7 +149,8 @@ impl Hooks {
         }
     }
 
-    /// Begins the run, once. The same run again is answered as before; another is refused.
+    /// Begins the run, once. The same run again is answered as before; another is refused, unless it
+    /// names another VM: then this one goes on from a moment of the first, and is for that run.
     async fn run(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let body = Limited::new(request.into_body(), BODY_LEN_MAX).collect();
         let body = match tokio::time::timeout(REQUEST_TIMEOUT, body).await {
@@ -164,11 +170,17 @@ impl Hooks {
                 return refusal(StatusCode::BAD_REQUEST, &error.to_string());
             }
         };
-        let first = self.first_run.get_or_init(|| body.clone());
-        if *first != body {
-            return refusal(StatusCode::CONFLICT, "this VM runs another session already");
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(begun) = &*begun {
+            if begun.body == body {
+                return done();
+            }
+            if begun.microvm_id == run.microvm_id {
+                return refusal(StatusCode::CONFLICT, "this VM runs another session already");
+            }
         }
-        // Full or closed: the run was begun before.
+        *begun = Some(Begun { microvm_id: run.microvm_id.clone(), body });
+        // Full or closed: the worker is about to end.
         let _ = self.events.run.try_send(run);
         done()
     }

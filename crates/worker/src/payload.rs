@@ -24,6 +24,17 @@ pub struct RunRequest {
     pub region: Option<String>,
     /// How to get at the credential.
     pub credential: CredentialSource,
+    /// What becomes of the VM when there is no more work.
+    pub at_end: AtEnd,
+}
+
+/// What a worker does with its VM when it has no more work for its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtEnd {
+    /// Ends it.
+    Terminate,
+    /// Suspends it: whoever resumes it has more work.
+    Suspend,
 }
 
 /// Where the credential for the platform comes from.
@@ -57,6 +68,9 @@ pub enum PayloadError {
     /// An id that is none.
     #[error("runHookPayload: {0}")]
     Id(#[from] InvalidId),
+    /// An end that is none.
+    #[error("runHookPayload: WARREN_AT_END is {0:?}; it must be terminate or suspend")]
+    AtEnd(String),
     /// A base URL that is none.
     #[error("runHookPayload: ANTHROPIC_BASE_URL: {0}")]
     BaseUrl(#[from] InvalidBaseUrl),
@@ -89,6 +103,7 @@ struct Members {
     environment_key_param_name: Option<String>,
     anthropic_work_id: Option<String>,
     anthropic_work_secret: Option<String>,
+    warren_at_end: Option<String>,
 }
 
 impl RunRequest {
@@ -119,7 +134,13 @@ impl RunRequest {
             (None, None, Some(parameter)) => CredentialSource::Parameter(parameter),
             (None, None, None) => return Err(PayloadError::Missing("ENVIRONMENT_KEY_SECRET_ID")),
         };
+        let at_end = match session.warren_at_end.as_deref() {
+            None | Some("terminate") => AtEnd::Terminate,
+            Some("suspend") => AtEnd::Suspend,
+            Some(other) => return Err(PayloadError::AtEnd(other.to_owned())),
+        };
         Ok(Self {
+            at_end,
             microvm_id: envelope.microvm_id.filter(|id| !id.is_empty()),
             session: SessionId::new(id)?,
             environment: EnvironmentId::new(environment)?,

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::aws::{Aws, AwsError};
 use crate::config::Config;
 use crate::hooks::{self, HookEvents};
-use crate::payload::{CredentialSource, RunRequest};
+use crate::payload::{AtEnd, CredentialSource, RunRequest};
 use crate::session::{
     ClaimedItem, ItemEnd, KeptResults, QueueEnd, SessionContext, SessionError, serve_item,
     serve_queue,
@@ -71,13 +71,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), WorkerEr
         () = stop.cancelled() => None,
         request = runs.recv() => request,
     };
-    let result = match request {
-        Some(request) => tokio::select! {
+    let mut next = request;
+    let mut result = Ok(());
+    while let Some(request) = next.take() {
+        tokio::select! {
             served = &mut hooks => return Err(hooks_failed(&config, served)),
-            result = serve_run(&config, request, &events) => result,
-        },
-        None => Ok(()),
-    };
+            // This VM is a copy of the one that the run before was for, and which goes on with it.
+            copied = runs.recv() => next = copied,
+            served = serve_run(&config, request, &events) => result = served,
+        }
+    }
     events.drained.cancel();
     hooks_stop.cancel();
     // All that is left of it are answers that are being written.
@@ -138,9 +141,21 @@ async fn serve_run(
                 key = environment_key(&aws, &request.credential) => key?,
             };
             let worker_id = worker_id(&request);
-            serve_queue(&context(key), &worker_id, config.idle_exit)
-                .await
-                .map_err(session_failed)?
+            let context = context(key);
+            loop {
+                let mut resumed = events.resumed.subscribe();
+                let served = serve_queue(&context, &worker_id, config.idle_exit).await;
+                let end = served.map_err(session_failed)?;
+                let sleeps = end == QueueEnd::OutOfWork && request.at_end == AtEnd::Suspend;
+                if !sleeps || !suspend_vm(&aws, request.microvm_id.as_deref()).await {
+                    break end;
+                }
+                tokio::select! {
+                    () = events.drain.cancelled() => break QueueEnd::Drained,
+                    // The sender is ours.
+                    _ = resumed.changed() => tracing::info!("resumed: there may be work again"),
+                }
+            }
         }
     };
     match end {
@@ -180,6 +195,19 @@ fn worker_id(request: &RunRequest) -> String {
     match &request.microvm_id {
         Some(id) => format!("{id}-{}", Uuid::new_v4()),
         None => Uuid::new_v4().to_string(),
+    }
+}
+
+/// Suspends the VM that this runs in; whether that is under way.
+async fn suspend_vm(aws: &Aws, id: Option<&str>) -> bool {
+    let Some(id) = id else { return false };
+    match aws.suspend_microvm(id).await {
+        Ok(()) => true,
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(microvm = id, error, "SuspendMicrovm; the VM is terminated instead");
+            false
+        }
     }
 }
 

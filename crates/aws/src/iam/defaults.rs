@@ -70,7 +70,7 @@ const EXECUTION: &str = r#"{"Version":"2012-10-17","Statement":[
     {
         "Sid": "EndWithTheSession",
         "Effect": "Allow",
-        "Action": "lambda:TerminateMicrovm",
+        "Action": ["lambda:TerminateMicrovm", "lambda:SuspendMicrovm"],
         "Resource": "arn:aws:lambda:REGION:ACCOUNT:microvm-image:*",
         "Condition": {"StringLike": {"aws:userid": "*:${warren:ExecutorSession}"}}
     },

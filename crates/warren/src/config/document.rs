@@ -32,6 +32,16 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("launcher", "image", "Image that a session's VM is made from."),
     ("launcher", "max_duration_s", "A session's VM is ended after so many seconds; 1 to 28800."),
     (
+        "launcher",
+        "at_end",
+        "What becomes of a session's VM when its worker has had no work for a while: `terminate`, or `suspend`, which has it resumed, processes and files as they were, at the session's next run. An archived session's VM is terminated. With `mode = \"poll\"` it is always `terminate`.",
+    ),
+    (
+        "launcher",
+        "suspended_s",
+        "With `at_end = \"suspend\"`: a VM whose session does not run again within so many seconds is terminated; 1 to 28800.",
+    ),
+    (
         "engine",
         "require",
         "`kvm` refuses to start where KVM does not work; `any` falls back to TCG, which is slower and which QEMU's authors do not support as a security boundary.",

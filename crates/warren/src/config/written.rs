@@ -67,6 +67,8 @@ pub(crate) struct Launcher {
     pub(crate) mode: LauncherMode,
     pub(crate) image: String,
     pub(crate) max_duration_s: u32,
+    pub(crate) at_end: AtEnd,
+    pub(crate) suspended_s: u32,
 }
 
 impl Default for Launcher {
@@ -76,6 +78,8 @@ impl Default for Launcher {
             mode: LauncherMode::default(),
             image: "claude-worker".into(),
             max_duration_s: 28_800,
+            at_end: AtEnd::default(),
+            suspended_s: 3600,
         }
     }
 }
@@ -133,6 +137,15 @@ pub(crate) enum LauncherMode {
     Webhook,
     /// This host polls; the VM has its item alone.
     Poll,
+}
+
+/// What becomes of a session's VM at the end of its work.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AtEnd {
+    #[default]
+    Terminate,
+    Suspend,
 }
 
 /// What the service insists on.

@@ -174,10 +174,10 @@ async fn shown(service: &Service, vm: Microvm, sessions: &HashMap<String, String
             cpu_ms: u.cpu_ms,
             sent_bytes: u.guest_sent_bytes,
             received_bytes: u.guest_received_bytes,
-            disk_read_bytes: 0,
-            disk_written_bytes: 0,
-            disk_bytes: 0,
-            saved_bytes: 0,
+            disk_read_bytes: u.disk_read_bytes,
+            disk_written_bytes: u.disk_written_bytes,
+            disk_bytes: u.disk_bytes,
+            saved_bytes: u.saved_bytes,
         }),
     }
 }

@@ -157,6 +157,21 @@ impl Aws {
         self.call(call).await.map(drop)
     }
 
+    /// Suspends a VM; a worker calls it for its own, and goes on when it is resumed.
+    ///
+    /// # Errors
+    /// [`AwsError`].
+    pub(crate) async fn suspend_microvm(&self, id: &str) -> Result<(), AwsError> {
+        let call = Call {
+            operation: "SuspendMicrovm",
+            service: "lambda",
+            method: Method::POST,
+            path: format!("/2025-09-09/microvms/{id}/suspend"),
+            target: None,
+        };
+        self.call(call).await.map(drop)
+    }
+
     async fn call(&self, call: Call) -> Result<Value, AwsError> {
         let credentials = imds::credentials(&self.transport, &self.imds).await?;
         let operation = call.operation;

@@ -18,6 +18,8 @@ pub(crate) fn trials(shared: &Shared) -> Vec<Trial> {
         shared.test("a_checkpoint_brings_the_workspace_back", checkpoint),
         shared.test("the_aws_cli_suspends_and_resumes", aws_cli),
         shared.test("timers_hold_over_a_kill_of_warren", timers),
+        shared.test("a_suspended_session_is_resumed_by_its_next_turn", session_resumes),
+        shared.test("a_session_comes_back_from_its_checkpoint", session_comes_back),
         shared.test("files_are_copied_both_ways", copies),
         shared.test("every_step_of_a_life_is_shown", shown),
         shared.test("random_lives_leave_nothing_behind", chaos),
@@ -203,6 +205,42 @@ fn timers(site: &Site) {
     site.warren(["resume", &stays]).run().ok();
     assert_eq!(exec(site, &stays, "echo here").trim(), "here");
     terminate(site, &[&stays]);
+}
+
+fn session_resumes(site: &Site) {
+    let platform = site.platform();
+    let session = platform.create_session();
+    platform.bash(&session, "echo kept > file; cd /tmp");
+    let vm = site.only_vm();
+    let row = site.vms().pop().expect("one VM");
+    assert_eq!(row["session_id"], session.as_str(), "ps shows the session: {row}");
+    site.warren(["suspend", &vm]).run().ok();
+    let again = platform.bash(&session, "pwd; cat /workspace/file");
+    assert_eq!(again.text.trim(), "/tmp\nkept", "the shell is the same");
+    assert_eq!(site.only_vm(), vm);
+    platform.archive(&session);
+    site.quiet();
+}
+
+fn session_comes_back(site: &Site) {
+    site.restart_up(&[("WARREN_LAUNCHER_AT_END", "checkpoint")]);
+    let platform = site.platform();
+    let session = platform.create_session();
+    platform.bash(&session, "echo kept > file");
+    let vm = site.only_vm();
+    // As its worker does after some minutes without work.
+    site.warren(["suspend", &vm]).run().ok();
+    eventually("its end", 60, || (state(site, &vm) == "TERMINATED").then_some(()));
+    let name = format!("session-{session}");
+    let listed = site.warren(["--json", "checkpoint", "ls"]).run().json_lines();
+    assert!(listed.iter().any(|checkpoint| checkpoint["name"] == name), "{listed:?}");
+    let again = platform.bash(&session, "cat /workspace/file");
+    assert_eq!(again.text.trim(), "kept");
+    assert_ne!(site.only_vm(), vm);
+    platform.archive(&session);
+    site.quiet();
+    site.warren(["checkpoint", "rm", &name]).run().ok();
+    site.restart_up(&[]);
 }
 
 fn copies(site: &Site) {

@@ -269,6 +269,14 @@ impl Control {
         self.change(id, Event::SuspendAsked).await
     }
 
+    /// Terminates a MicroVM that is suspended. One that is not, or was just resumed, goes on.
+    ///
+    /// # Errors
+    /// [`ControlError::Store`].
+    pub async fn terminate_suspended(&self, id: &MicrovmId) -> Result<(), ControlError> {
+        self.fleet.ask(id, Event::RestEnded).await.unwrap_or(Ok(()))
+    }
+
     /// # Errors
     /// As [`Control::suspend_microvm`].
     pub async fn resume_microvm(&self, id: &MicrovmId) -> Result<(), ControlError> {
@@ -336,10 +344,12 @@ impl Control {
         Ok(self.fleet.outside.engine.exec(&id.vm_id(), request).await?)
     }
 
+    /// What a VM uses of its host; a suspended one only of its disk.
+    ///
     /// # Errors
-    /// As [`Control::exec`].
+    /// [`ControlError::MicrovmNotFound`], [`ControlError::Engine`].
     pub async fn usage(&self, id: &MicrovmId) -> Result<VmUsage, ControlError> {
-        self.with_guest(id, "usage").await?;
+        self.row(id).await?;
         Ok(self.fleet.outside.engine.usage(&id.vm_id()).await?)
     }
 

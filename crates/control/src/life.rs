@@ -151,6 +151,8 @@ pub(crate) enum Event {
     },
     /// The control plane has taken charge of it again.
     Adopted,
+    /// A suspended VM is not needed any more; one that is not suspended is.
+    RestEnded,
     /// Something for the timeline that changes nothing.
     Noted {
         mark: Mark,
@@ -307,6 +309,10 @@ impl Life {
             Event::NotRestored { reason } => self.not_restored(reason),
             Event::Removed { at } => self.removed(*at),
             Event::Adopted => self.adopted(terms, now),
+            Event::RestEnded if self.phase() == Phase::Suspended => {
+                self.end(terms, SUCCESS.to_owned(), "not needed any more")
+            }
+            Event::RestEnded => self.unchanged(),
             Event::Noted { mark, detail } => self.unchanged().mark(*mark, detail.clone()),
         };
         Ok(step)

@@ -81,6 +81,34 @@ fn a_launch_that_is_cut_off_at_any_call_goes_on_and_calls_run_once() {
 }
 
 #[test]
+fn a_suspend_or_resume_that_is_cut_off_at_any_call_goes_on() {
+    // The template was call 0, the launch 1, /run 2; then /suspend 3, the save 4, the restore 5 and
+    // /resume 6.
+    for nth in 3..=6 {
+        for fault in [Fault::HangBefore, Fault::HangAfter] {
+            let world = World::new();
+            world.engine.fault(nth, fault);
+            let goal = if nth < 5 { MicrovmState::Suspended } else { MicrovmState::Running };
+            let id = world.life(async |house| {
+                let id = house.running().await;
+                house.control.suspend_microvm(&id).await.unwrap();
+                if goal == MicrovmState::Running {
+                    house.reaches(&id, MicrovmState::Suspended).await;
+                    house.control.resume_microvm(&id).await.unwrap();
+                }
+                house.eventually(async || house.engine.calls().len() > nth).await;
+                id
+            });
+            world.life(async |house| {
+                house.reaches(&id, goal).await;
+                assert_eq!(run_hooks(&house.engine, &id), 1, "call {nth}, {fault:?}");
+                assert_eq!(house.engine.vms(), [id.to_string()]);
+            });
+        }
+    }
+}
+
+#[test]
 fn an_end_that_is_cut_off_goes_on() {
     for fault in [Fault::HangBefore, Fault::HangAfter] {
         let world = World::new();

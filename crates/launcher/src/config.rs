@@ -3,8 +3,9 @@
 //! Secrets are named here, never held: the signing secret is read from Secrets Manager when it is
 //! needed, the environment key is only ever named to the VM.
 
+use crate::comeback::Comeback;
 use agents::{EnvironmentId, client::BaseUrl};
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 /// Where the webhook signing secret lives unless configured otherwise.
 pub const SIGNING_SECRET_ID_DEFAULT: &str = "warren/webhook-signing-secret";
@@ -49,6 +50,8 @@ pub struct LauncherConfig {
     pub guest_platform_url: Option<String>,
     /// What is launched.
     pub vm: VmConfig,
+    /// Who has kept something of sessions whose VM is gone.
+    pub comeback: Option<Arc<dyn Comeback>>,
     /// RunMicrovm calls a second, and the burst.
     pub launches_per_second: u32,
     /// Directory of the launcher's database; made where it is missing.
@@ -71,6 +74,7 @@ impl LauncherConfig {
             signing_secret_id: SIGNING_SECRET_ID_DEFAULT.into(),
             guest_platform_url: None,
             vm: VmConfig::new(image_identifier),
+            comeback: None,
             launches_per_second: LAUNCHES_PER_SECOND_DEFAULT,
             data_dir: data_dir.into(),
         }
@@ -128,6 +132,9 @@ pub enum AtEnd {
     Suspend {
         seconds: i32,
     },
+    /// It is suspended; what becomes of it then, and how the session comes back, is the business of
+    /// [`LauncherConfig::comeback`].
+    Keep,
 }
 
 /// When an idle VM is suspended, and when a suspended one ends.

@@ -14,6 +14,7 @@
 
 mod aws;
 mod claim;
+mod comeback;
 mod config;
 mod delivery;
 mod event;
@@ -29,6 +30,7 @@ mod store;
 
 pub use aws::TlsError;
 pub use aws_credential_types::provider::SharedCredentialsProvider;
+pub use comeback::{Comeback, Return, Returned};
 pub use config::{
     AtEnd, ENVIRONMENT_KEY_SECRET_ID_DEFAULT, IdlePolicy, LAUNCHES_PER_SECOND_DEFAULT,
     LauncherConfig, MAX_DURATION_SECONDS_DEFAULT, Mode, ResumeOn, SIGNING_SECRET_ID_DEFAULT,

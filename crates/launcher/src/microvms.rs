@@ -97,7 +97,8 @@ impl RunRequest {
         let key = config.environment_key_secret_id.as_str();
         let sleeps = match config.vm.at_end {
             AtEnd::Suspend { seconds } if claim.is_none() => Some(seconds),
-            AtEnd::Suspend { .. } | AtEnd::Terminate => None,
+            AtEnd::Keep if claim.is_none() => Some(MAX_DURATION_SECONDS_DEFAULT),
+            AtEnd::Suspend { .. } | AtEnd::Keep | AtEnd::Terminate => None,
         };
         let payload = Payload {
             version: "1",
@@ -136,6 +137,10 @@ impl RunRequest {
     /// What may be kept of it for good.
     pub(crate) fn without_payload(&self) -> Self {
         Self { run_hook_payload: String::new(), ..self.clone() }
+    }
+
+    pub(crate) fn run_hook_payload(&self) -> &str {
+        &self.run_hook_payload
     }
 
     pub(crate) fn image_identifier(&self) -> &str {

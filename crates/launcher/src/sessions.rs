@@ -15,6 +15,7 @@
 
 use crate::{
     claim::Claim,
+    comeback::{Return, Returned},
     config::LauncherConfig,
     event::{Announcer, LauncherEventKind},
     microvms::{Found, LookError, Microvms, PayloadTooLong, Run, RunFailure, RunRequest},
@@ -214,7 +215,11 @@ impl Sessions {
             generation,
         });
         let asked_at = Instant::now();
-        match self.microvms.run(&launch.request).await {
+        let ran = match self.come_back(&launch).await {
+            Some(run) => Ok(run),
+            None => self.microvms.run(&launch.request).await,
+        };
+        match ran {
             Ok(run) => {
                 let (microvm_id, took) = (run.microvm_id.clone(), asked_at.elapsed());
                 tracing::info!(%session, generation, microvm_id, took_ms = took.as_millis(), "RunMicrovm accepted");
@@ -238,6 +243,19 @@ impl Sessions {
                 Err(EnsureError::Unanswered { code, message })
             }
         }
+    }
+
+    /// A VM that goes on from what was kept of the session.
+    async fn come_back(&self, launch: &Launch) -> Option<Run> {
+        let asked = Return {
+            session: &launch.session,
+            client_token: &launch.request.client_token,
+            run_hook_payload: launch.request.run_hook_payload(),
+        };
+        let returned = self.config.comeback.as_ref()?.come_back(asked).await?;
+        let Returned { microvm_id, started_at } = returned;
+        tracing::info!(session = %launch.session, microvm_id, "the session goes on from what was kept of it");
+        Some(Run { microvm_id, started_at })
     }
 
     /// The session's earlier VM, if it still serves.

@@ -22,6 +22,7 @@ mod progress;
 mod protocol;
 mod run;
 mod service;
+mod session_keeper;
 mod terminal;
 mod verify;
 

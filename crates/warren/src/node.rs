@@ -17,6 +17,7 @@ use crate::{
     failure::{Exit, Remedy},
     lock::{Lock, LockError},
     service::{self, Service},
+    session_keeper::{SessionKeeper, keep_sessions},
 };
 use agents::{EnvironmentId, InvalidId, client::InvalidBaseUrl};
 use artifacts::Artifacts;
@@ -218,6 +219,12 @@ impl Node {
                 }
             };
         let (control, stop) = (machinery.control.clone(), service.stop.clone());
+        if let Some(launcher) = service.launcher.clone()
+            && service.settings.launcher.at_end == AtEnd::Checkpoint
+        {
+            let keeping = keep_sessions(control.clone(), launcher);
+            service.tasks.spawn(stop.clone().run_until_cancelled_owned(keeping));
+        }
         let authenticator = service.authenticator.clone();
         let mut router = service::router(service.clone());
         if let Some(launcher) = &service.launcher {
@@ -458,7 +465,7 @@ fn local_address(listener: &TcpListener, asked: SocketAddr) -> Result<SocketAddr
 async fn start_launcher(
     settings: &Settings,
     names: &Names,
-    control: &Control,
+    control: &Arc<Control>,
     address: SocketAddr,
 ) -> Result<Option<Launcher>, NodeError> {
     let Some(environment) = &settings.launcher.environment_id else { return Ok(None) };
@@ -489,7 +496,12 @@ async fn start_launcher(
         AtEnd::Suspend => launcher::AtEnd::Suspend {
             seconds: i32::try_from(settings.launcher.suspended.as_secs()).unwrap_or(i32::MAX),
         },
+        AtEnd::Checkpoint => launcher::AtEnd::Keep,
     };
+    if settings.launcher.at_end == AtEnd::Checkpoint {
+        let keeper = SessionKeeper::new(control.clone(), settings.launcher.max_duration);
+        config.comeback = Some(Arc::new(keeper));
+    }
     let role =
         RoleArn::parse(&role_arn(&settings.account, LAUNCHER_ROLE)).map_err(ControlError::from)?;
     let credentials = control.credentials().clone();

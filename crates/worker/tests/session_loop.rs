@@ -139,6 +139,40 @@ async fn a_drain_tells_the_agent_that_its_call_was_cut_off_and_gives_the_item_ba
 }
 
 #[tokio::test]
+async fn a_worker_without_work_suspends_its_vm_if_told_to_and_works_again_when_resumed() {
+    let (platform, _server) = Platform::start().await;
+    let dir = workdir();
+    let worker = Running::start_impatient(&platform, dir.path(), NEVER, SOON).await;
+    assert_eq!(worker.run_as(&platform, "microvm-1", "suspend").await.0, 200);
+    platform.wait_for("POST /2025-09-09/microvms/microvm-1/suspend", 1).await;
+    let polls = platform.count(POLL);
+    tokio::time::sleep(SOON * 2).await;
+    assert_eq!(platform.count(POLL), polls, "it rests");
+    platform.queue("work_1", "sesn_1", None);
+    platform.emit(bash("sevt_1", "echo again", "allow"));
+    assert_eq!(worker.call("resume", "").await.unwrap().0, 200);
+    assert_eq!(platform.wait_for_result("sevt_1").await, ("again".to_owned(), false));
+    assert_eq!(platform.count("DELETE /2025"), 0);
+}
+
+#[tokio::test]
+async fn a_worker_whose_vm_was_copied_is_for_the_run_of_the_copy() {
+    let (platform, _server) = Platform::start().await;
+    let dir = workdir();
+    let worker = Running::start_impatient(&platform, dir.path(), NEVER, NEVER).await;
+    worker.run_session(&platform).await;
+    platform.wait_for(POLL, 1).await;
+    let refused = worker.run_as(&platform, "microvm-1", "suspend").await;
+    assert_eq!(refused.0, 409, "the same VM runs nothing else: {}", refused.1);
+    assert_eq!(worker.run_as(&platform, "microvm-2", "terminate").await.0, 200);
+    platform.queue("work_1", "sesn_1", None);
+    platform.wait_for("GET /v1/sessions/sesn_1/events/stream", 1).await;
+    platform.emit(json!({"type": "session.status_terminated", "id": "sevt_end"}));
+    platform.wait_for("DELETE /2025-09-09/microvms/microvm-2", 1).await;
+    assert_eq!(platform.count("DELETE /2025-09-09/microvms/microvm-1"), 0, "it goes on");
+}
+
+#[tokio::test]
 async fn hostile_calls_do_not_take_the_worker_down() {
     let (platform, _server) = Platform::start().await;
     let dir = workdir();

@@ -81,6 +81,8 @@ impl Model {
                 self.go(Pending, Some(Work::Restore));
             }
 
+            (Suspended, _, Event::RestEnded) => self.end(terms, "Success.", false),
+
             // What is under way when it ends.
             (Terminating, Some(Work::Remove), Event::Removed { .. }) => self.go(Terminated, None),
             (Terminating, Some(Work::Clone), Event::Cloned { .. })
@@ -253,7 +255,7 @@ fn any_event(random: &mut StdRng, now: Steady) -> Event {
         .into_iter()
         .chain(Hook::ALL.iter().copied().map(Work::Call))
         .collect::<Vec<_>>();
-    match random.random_range(0..26) {
+    match random.random_range(0..27) {
         0..=3 => Event::SuspendAsked,
         4..=6 => Event::ResumeAsked,
         7..=9 => Event::Knocked,
@@ -264,6 +266,7 @@ fn any_event(random: &mut StdRng, now: Steady) -> Event {
         21 => Event::Died { reason: "died".to_owned() },
         22 => Event::AppExited { code: 1 },
         23 => Event::Adopted,
+        24 => Event::RestEnded,
         _ => outcome_of(*stale.choose(random).unwrap(), random),
     }
 }

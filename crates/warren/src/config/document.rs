@@ -34,7 +34,7 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     (
         "launcher",
         "at_end",
-        "What becomes of a session's VM when its worker has had no work for a while: `terminate`, or `suspend`, which has it resumed, processes and files as they were, at the session's next run. An archived session's VM is terminated. With `mode = \"poll\"` it is always `terminate`.",
+        "What becomes of a session's VM when its worker has had no work for a while: `terminate`; `suspend`, which has it resumed, processes and files as they were, at the session's next run; or `checkpoint`, which keeps it on disk for as long as you like, to go on from there. An archived session's VM is terminated. With `mode = \"poll\"` it is always `terminate`.",
     ),
     (
         "launcher",

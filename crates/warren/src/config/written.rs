@@ -146,6 +146,7 @@ pub(crate) enum AtEnd {
     #[default]
     Terminate,
     Suspend,
+    Checkpoint,
 }
 
 /// What the service insists on.

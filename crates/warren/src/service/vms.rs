@@ -152,10 +152,9 @@ async fn launch_of(service: &Service, id: &MicrovmId) -> Option<Launch> {
 async fn shown(service: &Service, vm: Microvm, sessions: &HashMap<String, String>) -> Vm {
     let usage = match vm.state {
         // One that ends at this moment has no usage any more, and that is no error.
-        MicrovmState::Running => service.control.usage(&vm.id).await.ok(),
+        MicrovmState::Running | MicrovmState::Suspended => service.control.usage(&vm.id).await.ok(),
         MicrovmState::Pending
         | MicrovmState::Suspending
-        | MicrovmState::Suspended
         | MicrovmState::Terminating
         | MicrovmState::Terminated => None,
     };

@@ -220,6 +220,16 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start(platform: &Platform, workdir: &Path, max_idle: Duration) -> Self {
+        Self::start_impatient(platform, workdir, max_idle, PATIENCE).await
+    }
+
+    /// One that has no more work after so long without any.
+    pub(crate) async fn start_impatient(
+        platform: &Platform,
+        workdir: &Path,
+        max_idle: Duration,
+        idle_exit: Duration,
+    ) -> Self {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let url: url::Url = platform.url().parse().unwrap();
         let config = Config {
@@ -228,7 +238,7 @@ impl Running {
             aws_endpoint: Some(url.clone()),
             region: "us-east-1".into(),
             imds: url,
-            idle_exit: PATIENCE,
+            idle_exit,
             max_idle,
             search_path: None,
             room: Some(Room::made_by(env!("CARGO_BIN_EXE_warren-worker").into())),
@@ -255,14 +265,24 @@ impl Running {
 
     /// Calls `/run` for the session of these tests.
     pub(crate) async fn run_session(&self, platform: &Platform) {
+        let answer = self.run_as(platform, "microvm-1", "terminate").await;
+        assert_eq!(answer, (200, "{}".to_owned()));
+    }
+
+    /// Calls `/run` as this VM, with what it is to do at its end.
+    pub(crate) async fn run_as(
+        &self,
+        platform: &Platform,
+        microvm: &str,
+        at_end: &str,
+    ) -> (u16, String) {
         let payload = json!({"version": "1", "session": {
             "ANTHROPIC_SESSION_ID": "sesn_1", "ANTHROPIC_ENVIRONMENT_ID": "env_1",
             "ENVIRONMENT_KEY_SECRET_ID": "warren/environment-key",
-            "ANTHROPIC_BASE_URL": platform.url()
+            "ANTHROPIC_BASE_URL": platform.url(), "WARREN_AT_END": at_end
         }});
-        let body = json!({"microvmId": "microvm-1", "runHookPayload": payload.to_string()});
-        let answer = self.call("run", &body.to_string()).await.unwrap();
-        assert_eq!(answer, (200, "{}".to_owned()));
+        let body = json!({"microvmId": microvm, "runHookPayload": payload.to_string()});
+        self.call("run", &body.to_string()).await.unwrap()
     }
 
     /// Waits for the worker's end.

@@ -144,13 +144,12 @@ async fn look(
 /// writes them; the last one is empty, so that a list that was cut is known.
 fn parse(list: &[u8]) -> Option<Files> {
     let text = String::from_utf8_lossy(list);
+    let records = text.strip_suffix('\0')?;
+    if !records.is_empty() && !records.ends_with('\0') {
+        return None;
+    }
     let mut files = Files::new();
-    let mut records = text.split('\0');
-    loop {
-        let record = records.next()?;
-        if record.is_empty() {
-            return Some(files);
-        }
+    for record in records.split_terminator('\0') {
         let mut fields = record.splitn(4, ' ');
         let (kind, size, mark) = (fields.next()?, fields.next()?, fields.next()?);
         let path = fields.next()?;
@@ -162,6 +161,7 @@ fn parse(list: &[u8]) -> Option<Files> {
         let mark = if kind == "d" { "d".to_owned() } else { format!("{kind} {mark}") };
         files.insert(path.to_owned(), Seen { size, mark });
     }
+    Some(files)
 }
 
 fn compare(before: Files, mut after: Files) -> Vec<FileChange> {

@@ -6,6 +6,7 @@ use engine::{AcceleratorChoice, Engine as _, Qemu, QemuConfig, TemplateId};
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -27,14 +28,7 @@ pub(crate) fn cold_boots(data_dir: &Path, runs: u32) -> anyhow::Result<Vec<f64>>
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         let template = only_template(&state_dir.join("templates"))?;
-        let engine = Qemu::open(QemuConfig {
-            state_dir,
-            share_dir: SHARE_DIR.into(),
-            libexec_dir: libexec(),
-            accelerator: AcceleratorChoice::Auto,
-            standby: 0,
-        })
-        .await?;
+        let engine = open(state_dir).await?;
         // As before each series of launches: one that is not counted fills the host's page cache.
         engine.cold_boot(&template).await?;
         let mut times = Vec::new();
@@ -46,7 +40,19 @@ pub(crate) fn cold_boots(data_dir: &Path, runs: u32) -> anyhow::Result<Vec<f64>>
     })
 }
 
-fn only_template(dir: &Path) -> anyhow::Result<TemplateId> {
+/// The engine of a data directory, without VMs on standby.
+pub(crate) async fn open(state_dir: PathBuf) -> anyhow::Result<Arc<Qemu>> {
+    let config = QemuConfig {
+        state_dir,
+        share_dir: SHARE_DIR.into(),
+        libexec_dir: libexec(),
+        accelerator: AcceleratorChoice::Auto,
+        standby: 0,
+    };
+    Ok(Qemu::open(config).await?)
+}
+
+pub(crate) fn only_template(dir: &Path) -> anyhow::Result<TemplateId> {
     let shown = || dir.display().to_string();
     let entries = fs::read_dir(dir).with_context(shown)?;
     let mut names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());

@@ -1,4 +1,5 @@
-//! Measures what a user feels of Warren: launches, the first answer, memory, a cold boot, the demo.
+//! Measures what a user feels of Warren: launches, the first answer, memory, suspends and forks, a cold boot,
+//! the demo.
 //!
 //! Everything is measured in one run on one machine, so that what counts, the ratios, holds on another
 //! one. It judges nothing: goals stand beside the figures, and the exit code is 0.
@@ -7,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod life;
 mod report;
 mod session;
 
@@ -22,6 +24,9 @@ struct Arguments {
     /// How often each is measured; the demo five times at most
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
+    /// Only cold boots, and beside them suspends, resumes and forks
+    #[arg(long)]
+    life: bool,
     /// One JSON object instead of the table
     #[arg(long)]
     json: bool,
@@ -31,11 +36,14 @@ struct Arguments {
 const DEMOS_MAX: u32 = 5;
 
 fn main() -> anyhow::Result<()> {
-    let Arguments { runs, json } = Arguments::parse();
+    let Arguments { runs, life, json } = Arguments::parse();
     ensure!(nix::unistd::geteuid().is_root(), "VMs need root: use `make bench`, or sudo");
     let mut report = Report::new(runs);
     let site = Site::start();
-    measure(&site, runs, &mut report)?;
+    measure_engine(&site, runs, &mut report)?;
+    if !life {
+        measure_service(&site, runs, &mut report)?;
+    }
     if json {
         println!("{:#}", report.json());
     } else {
@@ -44,12 +52,17 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn measure(site: &Site, runs: u32, report: &mut Report) -> anyhow::Result<()> {
+/// What is asked of the engine itself; the service does not run meanwhile.
+fn measure_engine(site: &Site, runs: u32, report: &mut Report) -> anyhow::Result<()> {
     step("cold boots");
     site.stop_up();
     let boots = boot::cold_boots(&site.data_dir(), runs).context("cold boots")?;
     report.add("cold_boot", Unit::Ms, boots);
+    step("suspend, resume, forks");
+    life::measure(&site.data_dir(), runs, report).context("suspend, resume, forks")
+}
 
+fn measure_service(site: &Site, runs: u32, report: &mut Report) -> anyhow::Result<()> {
     session::build_larger_image(site)?;
     for image in [Image::Default, Image::Larger] {
         for standby in [Standby::On, Standby::Off] {

@@ -43,7 +43,7 @@ struct Goal {
     at_most: f64,
 }
 
-const GOALS: [Goal; 8] = [
+const GOALS: [Goal; 14] = [
     Goal { what: "launch_standby_512", base: Base::Median("cold_boot"), at_most: 0.1 },
     Goal { what: "launch_clone_512", base: Base::Median("cold_boot"), at_most: 0.1 },
     Goal { what: "launch_standby_2048", base: Base::Median("launch_standby_512"), at_most: 1.2 },
@@ -52,6 +52,12 @@ const GOALS: [Goal; 8] = [
     Goal { what: "pss_idle_clone_512", base: Base::Absolute, at_most: 50.0 },
     Goal { what: "pss_idle_of_8", base: Base::Absolute, at_most: 50.0 },
     Goal { what: "worker_rss", base: Base::Absolute, at_most: 12.0 },
+    Goal { what: "suspend_50_dirty", base: Base::Absolute, at_most: 150.0 },
+    Goal { what: "resume_50_dirty_to_hook", base: Base::Absolute, at_most: 200.0 },
+    Goal { what: "resume_50_dirty_to_hook", base: Base::Median("cold_boot"), at_most: 0.2 },
+    Goal { what: "suspended_50_dirty", base: Base::Absolute, at_most: 60.0 },
+    Goal { what: "fork_pause_50_dirty", base: Base::Absolute, at_most: 80.0 },
+    Goal { what: "forks_16", base: Base::Absolute, at_most: 1500.0 },
 ];
 
 #[derive(Debug)]
@@ -82,6 +88,11 @@ impl Report {
             Some(measure) => measure.samples.extend(samples),
             None => self.measures.push(Measure { name: name.to_owned(), unit, samples }),
         }
+    }
+
+    fn unit(&self, name: &str) -> &'static str {
+        let measure = self.measures.iter().find(|measure| measure.name == name);
+        measure.map_or("-", |measure| measure.unit.as_str())
     }
 
     fn median(&self, name: &str) -> Option<f64> {
@@ -115,7 +126,7 @@ impl Report {
         for goal in GOALS {
             let what = match goal.base {
                 Base::Median(base) => format!("{} / {base}", goal.what),
-                Base::Absolute => format!("{}, MiB", goal.what),
+                Base::Absolute => format!("{}, {}", goal.what, self.unit(goal.what)),
             };
             let is = self.reached(goal).map_or("-".into(), |is| format!("{is:.3}"));
             let _ = writeln!(text, "{what:<47} {is:>10} {:>10}", format!("<= {}", goal.at_most));

@@ -383,3 +383,52 @@ async fn pass_input(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::UnixListener;
+
+    /// What is made of a guest whose answer to the greeting `answer` makes.
+    async fn greeted(answer: impl FnOnce(u64) -> Vec<u8>) -> Result<(), EngineError> {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("agent.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let (channel, hello) = Channel::connect(&socket, Box::new(|_| ())).await.unwrap();
+        channel.greet().await.unwrap();
+        let (mut guest, _) = listener.accept().await.unwrap();
+        let mut reader = FrameReader::<HostMessage>::default();
+        let mut piece = [0; 256];
+        let session = loop {
+            let n = guest.read(&mut piece).await.unwrap();
+            reader.push(&piece[..n]);
+            if let Some(HostMessage::Hello { session, version }) = reader.next_message().unwrap() {
+                assert_eq!(version, wire::VERSION);
+                break session;
+            }
+        };
+        guest.write_all(&[&wire::SYNC[..], &answer(session)].concat()).await.unwrap();
+        hello.wait(Duration::from_secs(60)).await
+    }
+
+    fn hello(session: u64, version: u32) -> Vec<u8> {
+        wire::encode(&GuestMessage::Hello { session, boot_ms: 1, version }).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_guest_of_another_build_is_named_at_once() {
+        greeted(|session| hello(session, wire::VERSION)).await.unwrap();
+        let told = greeted(|session| hello(session, 99)).await.unwrap_err().to_string();
+        assert!(told.contains("version 99") && told.contains("make build"), "{told}");
+        // From before there were versions: the same message without one.
+        let older = greeted(|session| {
+            let mut frame = hello(session, 1);
+            frame.pop();
+            let length = frame.len() as u32 - 5;
+            frame[..4].copy_from_slice(&length.to_le_bytes());
+            frame
+        });
+        let told = older.await.unwrap_err().to_string();
+        assert!(told.contains("another version"), "{told}");
+    }
+}

@@ -134,6 +134,17 @@ pub(crate) fn remove_directory(path: &Path) -> Result<(), EngineError> {
     }
 }
 
+/// Removes a template or checkpoint at once, whatever becomes of us while its files are removed; succeeds
+/// where there is none.
+pub(crate) fn discard(path: &Path) -> Result<(), EngineError> {
+    let gone = path.with_extension("gone.part");
+    match fs::rename(path, &gone) {
+        Ok(()) => remove_directory(&gone),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(host_error(path, "remove", e)),
+    }
+}
+
 /// Bytes on disk of a file.
 pub(crate) fn bytes_on_disk(path: &Path) -> Result<u64, EngineError> {
     fs::metadata(path).map(|m| m.blocks() * 512).map_err(|e| host_error(path, "measure", e))
@@ -277,10 +288,6 @@ impl CheckpointDir {
     /// Where it is made before it is complete.
     pub(crate) fn part(&self) -> CheckpointDir {
         Self(self.0.with_extension("part"))
-    }
-    /// Where it is while it is removed.
-    pub(crate) fn gone(&self) -> CheckpointDir {
-        Self(self.0.with_extension("gone.part"))
     }
 }
 

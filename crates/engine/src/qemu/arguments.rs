@@ -125,7 +125,9 @@ impl Machine {
         list.pair("-object", object);
         list.pair(
             "-M",
-            "q35,smm=off,sata=off,usb=off,hpet=off,vmport=off,smbus=off,memory-backend=ram".into(),
+            // The last: xen-save-devices-state writes no description of itself for people either.
+            "q35,smm=off,sata=off,usb=off,hpet=off,vmport=off,smbus=off,memory-backend=ram,suppress-vmdesc=on"
+                .into(),
         );
     }
 }

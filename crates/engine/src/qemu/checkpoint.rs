@@ -191,17 +191,6 @@ impl Inner {
         found.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(found)
     }
-
-    pub(super) fn remove_checkpoint(&self, id: &CheckpointId) -> Result<(), EngineError> {
-        let dir = self.state.checkpoint(id);
-        // Gone at once, whatever becomes of us while its files are removed.
-        let gone = dir.gone();
-        match fs::rename(dir.path(), gone.path()) {
-            Ok(()) => remove_directory(gone.path()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(host_error(dir.path(), "remove", e)),
-        }
-    }
 }
 
 fn disk_bytes(dir: &VmDir) -> Result<u64, EngineError> {

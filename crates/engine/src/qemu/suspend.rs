@@ -44,6 +44,8 @@ impl Inner {
             Ok(record) => record,
             Err(e) => {
                 self.go_on(id, &running).await;
+                // The disk may be full of it; what stays goes at the next suspend or start.
+                let _ = remove_directory(self.state.vm(id).body().saved().part().path());
                 return Err(e);
             }
         };

@@ -15,7 +15,7 @@ use crate::{
     channel::{Channel, Hello, Listener},
     hook_failure, qcow2,
     state::{
-        Manifest, ReadyRecord, TemplateDir, VmDir, bytes_on_disk, host_error, read_json,
+        Manifest, ReadyRecord, TemplateDir, VmDir, bytes_on_disk, discard, host_error, read_json,
         remove_directory, sync, write_json,
     },
 };
@@ -90,7 +90,7 @@ impl Inner {
         };
         // One that does not fit this host any more gives way.
         let dir = self.state.template(id);
-        remove_directory(dir.path())?;
+        discard(dir.path())?;
         fs::rename(part.path(), dir.path()).map_err(|e| host_error(dir.path(), "rename", e))?;
         Ok(manifest.info(id))
     }

@@ -15,9 +15,9 @@ use std::{
 };
 
 const OWNER: &str = "--own-an-engine";
-const KILLS: u32 = 24;
+const KILLS: u32 = 12;
 /// From one kill to the next, on top of the time to begin: through every step of a round.
-const STEP: Duration = Duration::from_millis(13);
+const STEP: Duration = Duration::from_millis(29);
 
 /// The directory, where this process is to own an engine.
 pub(crate) fn owner() -> Option<PathBuf> {

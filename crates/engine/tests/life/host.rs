@@ -244,8 +244,16 @@ impl Host {
         for id in ids {
             engine.stop(id, None).await.unwrap();
             assert!(!self.path("vms").join(id.as_str()).exists(), "{id}: its directory is left");
-            assert_eq!(slots_of(id), 0, "{id}: its slot is left");
+            assert_eq!(self.slots_of(id), 0, "{id}: its slot is left");
         }
+    }
+
+    /// Slots that this engine has taken for a VM; others on the machine may have VMs of that name.
+    pub(crate) fn slots_of(&self, id: &VmId) -> usize {
+        let owner = format!("{}\n{id}\n", self.dir.path().join("engine").display());
+        let slots = fs::read_dir("/run/warren/slots").into_iter().flatten().flatten();
+        let contents = slots.filter_map(|slot| fs::read_to_string(slot.path()).ok());
+        contents.filter(|content| *content == owner).count()
     }
 
     pub(crate) fn check_template(&self) {
@@ -303,13 +311,6 @@ pub(crate) async fn count(engine: &Qemu, id: &VmId) -> u64 {
     let read = tokio::time::timeout(ANSWER_WAIT_MAX, stream.read_to_string(&mut text));
     read.await.expect("an answer").unwrap();
     text.lines().last().expect("an answer").parse().unwrap()
-}
-
-/// Slots on this machine that are taken for a VM.
-pub(crate) fn slots_of(id: &VmId) -> usize {
-    let slots = fs::read_dir("/run/warren/slots").into_iter().flatten().flatten();
-    let owners = slots.filter_map(|slot| fs::read_to_string(slot.path()).ok());
-    owners.filter(|owner| owner.lines().nth(1) == Some(id.as_str())).count()
 }
 
 fn digests(dir: &Path) -> BTreeMap<String, String> {

@@ -4,7 +4,7 @@ use crate::host::{Host, checkpoint_name};
 use engine::{Engine, Origin};
 
 /// More than one layer each up to the bound, twice.
-const ROUNDS: usize = 19;
+const ROUNDS: usize = 16;
 /// The bound, and the one on top that is written to.
 const LAYERS_MAX: usize = 9;
 

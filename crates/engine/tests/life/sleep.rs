@@ -1,6 +1,6 @@
 //! Promise: a suspended VM uses nothing, and goes on where it was.
 
-use crate::host::{APP_PORT, Host, count, slots_of};
+use crate::host::{APP_PORT, Host, count};
 use engine::{Engine, EngineError, VmState};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -49,11 +49,12 @@ pub(crate) async fn a_suspended_vm_uses_nothing_and_says_so(host: &Host) {
     assert!(running.pss_kib > 0 && running.disk_written_bytes >= 5_000_000, "{running:?}");
     let refused = engine.dial(&id, 81).await.unwrap_err();
     assert!(matches!(refused, EngineError::Refused { port: 81, .. }), "{refused}");
+    assert_eq!(host.slots_of(&id), 1);
     engine.suspend(&id).await.unwrap();
     let usage = engine.usage(&id).await.unwrap();
     assert_eq!((usage.pss_kib, usage.cpu_ms), (0, 0));
     assert!(usage.disk_bytes > 5_000_000 && usage.saved_bytes > 100_000, "{usage:?}");
-    assert_eq!(slots_of(&id), 0, "no process, no network, no control group");
+    assert_eq!(host.slots_of(&id), 0, "no process, no network, no control group");
     let dialled = engine.dial(&id, APP_PORT).await.unwrap_err();
     for error in
         [dialled, engine.suspend(&id).await.unwrap_err(), engine.adopt(&id).await.unwrap_err()]

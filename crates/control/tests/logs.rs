@@ -3,9 +3,9 @@
 mod house;
 
 use control::{
-    ControlError, Direction, FilterEvents, GetEvents, ImageVersion, LogGroup, LogRecord, LogStream,
-    LogTarget, Logging, PageRequest, RunMicrovm, StreamChoice, StreamOrder, StreamQuery, TimeSpan,
-    Timestamp,
+    Clock as _, ControlError, Direction, FilterEvents, GetEvents, ImageVersion, LogGroup,
+    LogRecord, LogStream, LogTarget, Logging, PageRequest, RunMicrovm, StreamChoice, StreamOrder,
+    StreamQuery, TimeSpan, Timestamp,
 };
 use house::House;
 

@@ -40,6 +40,9 @@ impl Finished {
     }
 }
 
+/// A program that is interrupted takes its VMs down within this.
+const END_WAIT_MAX: Duration = Duration::from_secs(20);
+
 /// A program in the making.
 pub struct Program {
     command: Command,
@@ -179,7 +182,14 @@ impl Running {
 }
 
 impl Drop for Running {
+    /// As a user would end it, since what is killed leaves its VMs; a failed test goes this way too.
     fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        let end = Instant::now() + END_WAIT_MAX;
+        while Instant::now() < end && matches!(self.child.try_wait(), Ok(None)) {
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGINT);
+            sleep(Duration::from_millis(500));
+        }
         // It may have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();

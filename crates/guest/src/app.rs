@@ -18,6 +18,9 @@ use wire::{App, AppExit, ExitStatus};
 
 /// Of the app and of every command beside it: what is in here stands still together.
 pub(crate) const CGROUP: &str = "/sys/fs/cgroup/app";
+/// Commands beside the app. A group of their own: an app that gives its processes groups with bounds leaves
+/// the one above to hold none (cgroup v2's "no internal processes").
+pub(crate) const BESIDE: &str = "/sys/fs/cgroup/app/beside";
 /// The freezer acts at once unless a process hangs in the kernel.
 const FREEZE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// The same, where a process that does not stop in time is only told the time too late.
@@ -30,9 +33,9 @@ const PAGE_REPORT_WAIT: Duration = Duration::from_millis(2500);
 /// Output is passed on in pieces of at most this many bytes.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// Makes the group that [`freeze`] and [`hold`] act on.
+/// Makes the group that [`freeze`] and [`hold`] act on, and the one in it for what runs beside the app.
 pub(crate) fn make_group() -> Result<(), String> {
-    fs::create_dir_all(CGROUP).map_err(|e| format!("{CGROUP}: {e}"))
+    fs::create_dir_all(BESIDE).map_err(|e| format!("{BESIDE}: {e}"))
 }
 
 /// Starts it; its output goes to the host, and so does its end.

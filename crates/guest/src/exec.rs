@@ -110,7 +110,7 @@ impl Execs {
             env: &env,
             working_dir: first_of(&request.working_dir, &app.working_dir),
             user: &user,
-            cgroup: Some(app::CGROUP),
+            cgroup: Some(app::BESIDE),
             terminal: if request.terminal.is_some() { Terminal::Stdin } else { Terminal::None },
             // Beside the app, for whoever owns the VM.
             capabilities: Capabilities::All,

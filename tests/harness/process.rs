@@ -84,10 +84,14 @@ impl Program {
     }
 
     /// Starts it, and lets it run on. What it says on its standard output can be waited for.
-    pub fn start(mut self) -> Running {
+    pub fn start(self) -> Running {
         let shown = format!("{:?}", self.command);
-        let mut child = self
-            .command
+        // A shell's background jobs ignore Ctrl-C, and so would what these tests start from one.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT").arg(self.command.get_program());
+        command.args(self.command.get_args());
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

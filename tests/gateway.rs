@@ -178,7 +178,7 @@ fn wakes(site: &Site) {
     let answers = Program::new("curl").args(flood).run().ok();
     assert_eq!(answers.lines().filter(|line| *line == "200").count(), 20, "{answers}");
     let resumed = site.warren(["--json", "inspect", &vm.id]).run().ok();
-    assert_eq!(resumed.matches("\"resumed\"").count(), 1, "{resumed}");
+    assert_eq!(resumed.matches("\"resuming\"").count(), 1, "{resumed}");
     vm.end();
 
     let vm = Vm::run(site, &["--idle-policy", &policy(false)]);

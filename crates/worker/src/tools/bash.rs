@@ -56,7 +56,16 @@ impl Bash {
             max = overrun(self.room.as_ref(), before) => Err(ShellError::TooManyProcesses { max }),
             ending = shell.run(&command, deadline(input), cancel) => ending,
         };
-        let ending = ending.map_err(|error| ToolError(format!("bash: {error}")))?;
+        let ending = match ending {
+            Ok(ending) => ending,
+            Err(error) => {
+                drop(shell);
+                if let Some(room) = &self.room {
+                    room.emptied().await;
+                }
+                return Err(ToolError(format!("bash: {error}")));
+            }
+        };
         self.shell = Some(shell);
         match (ending.status, ending.output) {
             (0, output) => Ok(output),

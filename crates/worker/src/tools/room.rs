@@ -37,6 +37,8 @@ const TOOL_OOM_SCORE: &str = "0";
 /// How long the first process waits for the room to be empty enough to start the shell in.
 const START_TRIES: u32 = 100;
 const START_PAUSE: Duration = Duration::from_millis(50);
+/// How long a given-up command's processes have to be gone.
+const EMPTY_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How often it is looked whether the room is full.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -104,6 +106,19 @@ impl Room {
         self.limits.as_ref().map_or(0, Limits::refusals)
     }
 
+    /// Waits until whatever was ended in it is gone: a process that is dying still asks for more, which would be
+    /// held against the next command.
+    pub(super) async fn emptied(&self) {
+        let Some(limits) = &self.limits else { return };
+        let empty = async {
+            while limits.holds_processes() {
+                tokio::time::sleep(START_PAUSE).await;
+            }
+        };
+        // One that hangs in the kernel does not stop the session.
+        let _ = tokio::time::timeout(EMPTY_WAIT_MAX, empty).await;
+    }
+
     /// Waits until more processes were refused than `before`; says how many there may be.
     pub(super) async fn overrun(&self, before: u64) -> u64 {
         let Some(limits) = &self.limits else { return std::future::pending().await };
@@ -138,6 +153,10 @@ impl Limits {
             tracing::warn!(%error, "the memory of tools has no bound of its own");
         }
         Ok(Self { dir: tools, processes })
+    }
+
+    fn holds_processes(&self) -> bool {
+        fs::read_to_string(self.dir.join("pids.current")).is_ok_and(|count| count.trim() != "0")
     }
 
     fn refusals(&self) -> u64 {

@@ -24,6 +24,7 @@ mod webhooks;
 use e2e::Site;
 use libtest_mimic::{Arguments, Trial};
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     process::ExitCode,
     sync::{Arc, OnceLock},
 };
@@ -35,16 +36,21 @@ struct Shared(Arc<OnceLock<Option<Site>>>);
 impl Shared {
     /// Where it did not start, the first test says why and the others do not try again.
     fn site(&self) -> &Site {
-        let start = || std::panic::catch_unwind(Site::start).ok();
+        let start = || catch_unwind(Site::start).ok();
         self.0.get_or_init(start).as_ref().expect("the site did not start: see the first failure")
     }
 
-    /// A test on the shared site.
+    /// A test on the shared site. One that fails leaves it to the next as it found it.
     fn test(&self, name: &str, body: fn(&Site)) -> Trial {
         let shared = self.clone();
         Trial::test(name, move || {
-            body(shared.site());
-            Ok(())
+            let site = shared.site();
+            let held = catch_unwind(AssertUnwindSafe(|| body(site)));
+            held.map_err(|panic| {
+                let recovered = catch_unwind(AssertUnwindSafe(|| site.recover()));
+                drop(recovered);
+                resume_unwind(panic)
+            })
         })
     }
 }

@@ -268,6 +268,16 @@ impl Site {
         eventually("the end of all VMs", 60, || self.vms().is_empty().then_some(()));
     }
 
+    /// After a test that failed: Warren with its own settings, and no VM of that test.
+    pub fn recover(&self) {
+        if self.warren(["ps"]).run().code == 0 {
+            self.stop_up();
+        }
+        self.start_up();
+        self.warren(["rm", "--all"]).run();
+        self.quiet();
+    }
+
     /// What `warren env` exports.
     pub fn aws_environment(&self) -> Vec<(String, String)> {
         let exports = self.warren(["env"]).run().ok();
